@@ -1,0 +1,43 @@
+# make serve · make site · make test · make bench · make clean; each sets up .venv when it is stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: help serve site test bench lock clean
+
+help:
+	@echo "make serve   build what is missing and serve the book on http://127.0.0.1:8000/"
+	@echo "make site    write the finished book to site/, strictly"
+	@echo "make test    run every test"
+	@echo "make bench   measure the budgets beside their yardsticks"
+	@echo "make lock    resolve requirements.in into requirements.txt"
+	@echo "make clean   delete what was made"
+
+$(STAMP): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@touch $@
+
+serve: $(STAMP)
+	$(BIN)/mkdocs serve
+
+site: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m publishing.bench
+
+lock:
+	uv pip compile --universal --python-version 3.11 --no-header requirements.in -o requirements.txt
+
+clean:
+	rm -rf .build site

@@ -1,0 +1,25 @@
+"""`python -m publishing`: run what is stale, one line per module, without building the site."""
+
+import sys
+
+from publishing import PublishingError, runner, store
+from publishing.modules import find_modules
+
+
+def main() -> int:
+    modules = find_modules()
+    try:
+        runner.bring_up_to_date(modules, lambda line: print(line, flush=True))
+    except PublishingError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what had finished is kept", file=sys.stderr)
+        return 130
+    store.prune(modules)
+    print(f"{len(modules)} modules are up to date in .build/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

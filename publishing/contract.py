@@ -1,0 +1,164 @@
+"""The contract between a page, its module and its test: what is missing, what is unused."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from publishing import PublishingError, pages
+from publishing.modules import Module
+
+REQUIRED_IDS = (
+    "guess",
+    "failure",
+    "derivation",
+    "code",
+    "comparison",
+    "limits",
+    "errata",
+    "clinic",
+    "exercises",
+    "references",
+)
+"""The sections of a chapter, in order; CONTRIBUTING.md says what belongs in each."""
+
+HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*$")
+HEADING_ID = re.compile(r"\{[^}]*#([A-Za-z][\w-]*)[^}]*\}\s*$")
+IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+?)(\w+)\.svg[^)]*\)")
+
+
+def test_file(path: str, root: Path) -> Path:
+    """Return the test file of a page: `linear/x` → `tests/linear/test_x.py`."""
+    folder, _, name = path.rpartition("/")
+    return root / "tests" / folder / f"test_{name}.py"
+
+
+def _headings(text: str) -> list[tuple[int, str, str | None]]:
+    """Return line number, text and id of every heading outside fences."""
+    found, mark = [], None
+    for number, line in enumerate(text.splitlines(), 1):
+        fence = pages.FENCE.match(line)
+        if fence and mark is None:
+            mark = fence["mark"]
+        elif mark and re.match(rf"^\s*{re.escape(mark[0])}{{{len(mark)},}}\s*$", line):
+            mark = None
+        elif mark is None and (match := HEADING.match(line)):
+            identifier = HEADING_ID.search(match[2])
+            found.append((number, match[2], identifier[1] if identifier else None))
+    return found
+
+
+def _heading_problems(where: str, text: str) -> list[str]:
+    found, seen = [], set()
+    for number, title, identifier in _headings(text):
+        if identifier is None:
+            found.append(f"{where}:{number}: heading '{title}' has no ASCII id; add {{#...}}")
+        elif identifier in seen:
+            found.append(f"{where}:{number}: the id '{identifier}' is used twice")
+        seen.add(identifier)
+        if "$" in title:
+            found.append(f"{where}:{number}: no formulas in headings: '{title}'")
+    return found
+
+
+def _section_problems(where: str, text: str) -> list[str]:
+    found = []
+    ids = [identifier for _, _, identifier in _headings(text)]
+    for required in REQUIRED_IDS:
+        if required not in ids:
+            found.append(f"{where}: no section {{#{required}}}; see CONTRIBUTING.md")
+    present = [identifier for identifier in ids if identifier in REQUIRED_IDS]
+    if present != [required for required in REQUIRED_IDS if required in present]:
+        found.append(f"{where}: sections out of order: {' '.join(present)}")
+    if "一句话结论" not in text:
+        found.append(f'{where}: no box !!! abstract "一句话结论"')
+    solutions = len(re.findall(r'(?m)^\?\?\?\+? success "', text))
+    if solutions < 4:
+        found.append(f"{where}: {solutions} exercises with a folded solution, at least 4 wanted")
+    return found
+
+
+def _front_matter_problems(where: str, text: str) -> list[str]:
+    match = re.match(r"(?s)---\n(.*?)\n---\n", text)
+    try:
+        meta = (yaml.safe_load(match[1]) if match else None) or {}
+    except yaml.YAMLError as error:
+        return [f"{where}: front matter cannot be read: {error}"]
+    found = [
+        f"{where}: front matter has no '{key}'"
+        for key in ("title", "description")
+        if not meta.get(key)
+    ]
+    if len(str(meta.get("description", ""))) > 80:
+        found.append(f"{where}: the description is longer than 80 characters")
+    return found
+
+
+def _use_problems(where: str, module: Module, text: str, shown_figures: set[str]) -> list[str]:
+    included = [name for fence in pages.fences(text) for name in fence.included]
+    shown = [name.partition(":")[2] for name in included if name.startswith(f"{module.path}.py:")]
+    found = []
+    for name in included:
+        if re.search(r":\d", name):
+            found.append(f"{where}: include '{name}' by section name, not by line number")
+    for section in module.sections:
+        if section not in shown:
+            found.append(f"{module.relative_file}: no page shows the section '{section}'")
+    order = [name for name in dict.fromkeys(shown) if name in module.sections]
+    if order != [section for section in module.sections if section in order]:
+        found.append(f"{module.relative_file}: sections are not in page order: {' '.join(order)}")
+    for figure in module.figures:
+        if f"{module.path}/{figure}" not in shown_figures:
+            found.append(f"{module.relative_file}: no page embeds figure_{figure}()")
+    quoted = re.findall(r"\{\{\s*(\w+)\.", text) + re.findall(r"(?m)^/// results \| (\w+)", text)
+    for experiment in module.experiments:
+        if experiment not in quoted:
+            found.append(f"{module.relative_file}: no page quotes experiment_{experiment}()")
+    return found
+
+
+def _figures_on(path: str, text: str) -> set[str]:
+    """Return the `module/figure` paths of the generated figures a page embeds."""
+    base = path.rpartition("/")[0]
+    found = set()
+    for folder, name in IMAGE.findall(text):
+        parts: list[str] = base.split("/") if base else []
+        for part in folder.strip("/").split("/"):
+            if part == "..":
+                parts = parts[:-1]
+            elif part != ".":
+                parts.append(part)
+        found.add("/".join([*parts, name]))
+    return found
+
+
+def problems(root: Path, modules: list[Module]) -> list[str]:
+    """Return one sentence for each broken rule, naming page or module; empty if all is well."""
+    docs = root / "docs" / "zh"
+    texts = {
+        file.relative_to(docs).with_suffix("").as_posix(): file.read_text(encoding="utf-8")
+        for file in sorted(docs.rglob("*.md"))
+    }
+    figures = set().union(*(_figures_on(path, text) for path, text in texts.items()), set())
+    by_path = {module.path: module for module in modules}
+    found = []
+    for path, text in texts.items():
+        where = f"docs/zh/{path}.md"
+        try:
+            found += _front_matter_problems(where, text)
+            found += _heading_problems(where, text)
+            if "/" in path:
+                found += _section_problems(where, text)
+                if path not in by_path:
+                    found.append(f"{where}: its module snippets/{path}.py is missing")
+                if not test_file(path, root).is_file():
+                    test = test_file(path, root).relative_to(root).as_posix()
+                    found.append(f"{where}: its test {test} is missing")
+            if path in by_path:
+                found += _use_problems(where, by_path[path], text, figures)
+        except PublishingError as error:
+            found.append(f"{where}: {error}")
+    for path, module in by_path.items():
+        if path not in texts:
+            found.append(f"{module.relative_file}: its page docs/zh/{path}.md is missing")
+    return found

@@ -1,0 +1,144 @@
+"""Find the snippet modules and read, without importing them, what they offer."""
+
+import ast
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+
+from publishing import ROOT, PublishingError
+
+LIBRARIES = ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "pandas")
+"""Their versions are part of the cache key: a new version runs everything again."""
+
+SECTION_START = re.compile(r"^\s*#\s*--8<--\s*\[start:(\w+)\]\s*$")
+SECTION_END = re.compile(r"^\s*#\s*--8<--\s*\[end:(\w+)\]\s*$")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries the snippets run on."""
+    versions = {"python": python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True)
+class Module:
+    """One snippet module, named by its path below `snippets/` without `.py`."""
+
+    path: str
+    root: Path = field(default=ROOT, compare=False)
+
+    @property
+    def file(self) -> Path:
+        return self.root / "snippets" / f"{self.path}.py"
+
+    @property
+    def relative_file(self) -> str:
+        return f"snippets/{self.path}.py"
+
+    @property
+    def import_name(self) -> str:
+        return "snippets." + self.path.replace("/", ".")
+
+    @cached_property
+    def source(self) -> str:
+        return self.file.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        try:
+            return ast.parse(self.source)
+        except SyntaxError as error:
+            raise PublishingError(
+                f"{self.relative_file}:{error.lineno}: {error.msg}: {(error.text or '').strip()}"
+            ) from error
+
+    def _functions(self, prefix: str) -> list[str]:
+        return [
+            node.name.removeprefix(prefix)
+            for node in self.tree.body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith(prefix)
+        ]
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the `figure_<name>()` functions, in file order."""
+        return self._functions("figure_")
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names of the `experiment_<name>(seed)` functions, in file order."""
+        return self._functions("experiment_")
+
+    @cached_property
+    def sections(self) -> list[str]:
+        """Names of the `--8<-- [start:name]` sections, in file order.
+
+        Raises:
+            PublishingError: a section is opened twice, closed without being open or left open.
+        """
+        names: list[str] = []
+        open_sections: list[str] = []
+        for number, line in enumerate(self.source.splitlines(), 1):
+            where = f"{self.relative_file}:{number}"
+            if match := SECTION_START.match(line):
+                if match[1] in names:
+                    raise PublishingError(f"{where}: section '{match[1]}' starts a second time")
+                names.append(match[1])
+                open_sections.append(match[1])
+            elif match := SECTION_END.match(line):
+                if match[1] not in open_sections:
+                    raise PublishingError(f"{where}: section '{match[1]}' ends but is not open")
+                open_sections.remove(match[1])
+        if open_sections:
+            raise PublishingError(f"{self.relative_file}: section '{open_sections[0]}' never ends")
+        return names
+
+    def _local_imports(self) -> list["Module"]:
+        found: dict[str, Module] = {}
+        queue = [self]
+        while queue:
+            for node in ast.walk(queue.pop().tree):
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+                else:
+                    continue
+                for name in names:
+                    if not name.startswith("snippets."):
+                        continue
+                    other = Module(name.removeprefix("snippets.").replace(".", "/"), self.root)
+                    if other.path not in found and other.file.is_file():
+                        found[other.path] = other
+                        queue.append(other)
+        return [found[path] for path in sorted(found)]
+
+    def key(self) -> str:
+        """Hash everything the outcome depends on: code, local imports, runner and versions."""
+        digest = hashlib.sha256()
+        parts = [self.source, *(other.source for other in self._local_imports())]
+        for name in ("worker.py", "figures.py"):
+            parts.append((Path(__file__).parent / name).read_text(encoding="utf-8"))
+        parts.append(repr(library_versions()))
+        for part in parts:
+            digest.update(hashlib.sha256(part.encode()).digest())
+        return digest.hexdigest()
+
+
+def find_modules(root: Path = ROOT) -> list[Module]:
+    """Return every module below `snippets/`, sorted by path."""
+    folder = root / "snippets"
+    return [
+        Module(file.relative_to(folder).with_suffix("").as_posix(), root)
+        for file in sorted(folder.rglob("*.py"))
+        if file.name != "__init__.py"
+    ]

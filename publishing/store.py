@@ -1,0 +1,192 @@
+"""Keep what the modules made in `.build/`: checked when read, replaced whole or not at all.
+
+.build/<part>/<chapter>/<function>.json     one record per figure or experiment
+.build/<part>/<chapter>/<name>.light.svg    the files of a figure
+.build/<part>/<chapter>/<name>.dark.svg
+.build/lock                                 held by the build that is running modules
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import filelock
+
+from publishing import PublishingError
+from publishing.modules import Module
+
+THEMES = ("light", "dark")
+
+
+def build_folder(root: Path) -> Path:
+    return root / ".build"
+
+
+def machine() -> str:
+    """Name the processor, for the line that says where a page's numbers were measured."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}"
+
+
+@dataclass
+class Record:
+    """What one function of a module gave, and when, where and on what."""
+
+    function: str
+    key: str
+    date: str
+    cpu_seconds: float
+    machine: str
+    versions: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)  # file name → sha256
+    seeds: list[int] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+
+def write_atomically(path: Path, data: bytes) -> bool:
+    """Write a file whole or not at all, and only if its bytes change; say whether it did.
+
+    Raises:
+        PublishingError: the folder cannot be written to (disk full, no permission).
+    """
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return False
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise PublishingError(
+            f"cannot write {path}: {error.strerror}. Earlier results are unchanged; "
+            "free some space or fix the permissions and run again."
+        ) from error
+    return True
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _pack(record: Record) -> bytes:
+    body = asdict(record)
+    text = json.dumps(body, sort_keys=True)
+    return json.dumps({"sha256": _sha256(text.encode()), "record": body}, indent=1).encode()
+
+
+def _unpack(data: bytes) -> Record | None:
+    try:
+        envelope = json.loads(data)
+        body = envelope["record"]
+        if envelope["sha256"] != _sha256(json.dumps(body, sort_keys=True).encode()):
+            return None
+        return Record(**body)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def folder(module: Module) -> Path:
+    return build_folder(module.root) / module.path
+
+
+def figure_file(module: Module, name: str, theme: str) -> Path:
+    return folder(module) / f"{name}.{theme}.svg"
+
+
+def figure_size(module: Module, name: str, theme: str) -> tuple[int, int]:
+    """Return a drawing's width and height in CSS pixels; its root element states them in points.
+
+    Zeros stand for a drawing that is missing.
+    """
+    try:
+        svg = figure_file(module, name, theme).read_bytes()
+    except OSError:
+        return 0, 0
+    root = svg[: svg.index(b">", svg.index(b"<svg"))]
+    width, height = (
+        float(re.search(rb'\b%s="([\d.]+)pt"' % side, root)[1]) for side in (b"width", b"height")
+    )
+    return round(width * 4 / 3), round(height * 4 / 3)
+
+
+def load(module: Module, function: str, key: str | None = None) -> Record | None:
+    """Return a function's record, or None if there is none, it is damaged or has another key.
+
+    A truncated or edited record or figure counts as missing, so that it is made again.
+    """
+    try:
+        record = _unpack((folder(module) / f"{function}.json").read_bytes())
+        if record is None or (key is not None and record.key != key):
+            return None
+        for name, digest in record.files.items():
+            if _sha256((folder(module) / name).read_bytes()) != digest:
+                return None
+    except OSError:
+        return None
+    return record
+
+
+def save(module: Module, record: Record, svgs: dict[str, bytes]) -> None:
+    """Write a figure's files, then the record that vouches for them."""
+    for theme, data in svgs.items():
+        file = figure_file(module, record.function.removeprefix("figure_"), theme)
+        write_atomically(file, data)
+        record.files[file.name] = _sha256(data)
+    write_atomically(folder(module) / f"{record.function}.json", _pack(record))
+
+
+def prune(modules: list[Module]) -> None:
+    """Delete what no function of any module makes any more, and what an interruption left."""
+    if not modules:
+        return
+    build = build_folder(modules[0].root)
+    wanted = {build / "lock"}
+    for module in modules:
+        for name in module.figures:
+            wanted |= {folder(module) / f"figure_{name}.json"}
+            wanted |= {figure_file(module, name, theme) for theme in THEMES}
+        for name in module.experiments:
+            wanted |= {folder(module) / f"experiment_{name}.json"}
+    for file in build.rglob("*"):
+        if file.is_file() and file not in wanted and file.suffix in {".json", ".svg", ".part"}:
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(root: Path, waiting=lambda: None) -> Iterator[None]:
+    """Hold `.build/lock`; a second build waits, then finds everything done.
+
+    The operating system releases the lock when its holder dies, however it dies.
+    """
+    path = build_folder(root) / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PublishingError(f"cannot create {path.parent}: {error.strerror}") from error
+    guard = filelock.FileLock(path)
+    try:
+        guard.acquire(timeout=0)
+    except filelock.Timeout:
+        waiting()
+        guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()

@@ -1,0 +1,73 @@
+"""Seeds, no network, measured results, and each page of the book as one program."""
+
+import socket
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from markdown_it.token import Token
+
+from publishing import pages, runner
+from publishing.modules import Module
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections that leave the machine: everything must work without a network."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in LOOPBACK:
+            raise OSError(f"a test tried to reach {address}; tests run without a network")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def measured() -> Callable[[Callable], dict[str, np.ndarray]]:
+    """Return a function: experiment → its stored values, one array over the seeds for each key."""
+
+    def values(experiment: Callable) -> dict[str, np.ndarray]:
+        path = experiment.__module__.removeprefix("snippets.").replace(".", "/")
+        module = Module(path)
+        runner.bring_up_to_date([module])
+        name = experiment.__name__.removeprefix("experiment_")
+        return {key: np.array(v) for key, v in runner.values(module, name).items()}
+
+    return values
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="needs CUDA; torch.cuda.is_available() is False")
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+class PageProgram:
+    """Gives pytest-markdown-docs a page's fences as one program, a call for each fence."""
+
+    def parse(self, text: str) -> list[Token]:
+        calls = [f"__run_step__({step!r}, globals())" for step in pages.program(text)]
+        if not calls:
+            return []
+        content = "\n".join(["from publishing.pages import Step", *calls]) + "\n"
+        return [Token("fence", "code", 0, map=[0, 1], info="python", content=content)]
+
+
+def pytest_markdown_docs_markdown_it() -> PageProgram:
+    return PageProgram()
+
+
+def pytest_markdown_docs_globals() -> dict:
+    return {"__run_step__": pages.run_step}
