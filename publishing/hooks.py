@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # a bare `mkdocs` does not look in its working directory
@@ -116,10 +117,14 @@ def on_page_markdown(markdown, page, config, files):
     others = [e for e in config.markdown_extensions if not isinstance(e, PublishingExtension)]
     config.markdown_extensions[:] = [*others, extension]
     module = _module_of(page)
-    if module and not src.startswith("code/"):
-        page.meta["reading_minutes"] = pages.reading_minutes(markdown)
-        return markdown + pages.provenance(module, up)
-    return markdown
+    if module is None:
+        return markdown
+    report_url = None
+    if config.repo_url:
+        query = urlencode({"template": "mistake.yml", "page": page.canonical_url})
+        report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
+    markdown = pages.add_facts(markdown, module)
+    return markdown + pages.provenance(module, up, report_url)
 
 
 def on_page_content(html, page, config, files):

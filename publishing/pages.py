@@ -190,14 +190,19 @@ def module_page(module: Module) -> str:
     return "\n".join(text)
 
 
-def provenance(module: Module, up: str) -> str:
+def add_facts(text: str, module: Module) -> str:
+    """Put one line below a page's title: reading time, and what its code costs to run."""
+    seconds = sum(record.cpu_seconds for record in store.load_all(module))
+    line = (
+        f"约 {reading_minutes(text)} 分钟读完 · 全部图和实验 {max(1, round(seconds))} 秒跑完\n"
+        "{: .page-facts }\n"
+    )
+    return re.sub(r"(?m)^(# .*)$", lambda title: f"{title[1]}\n\n{line}", text, count=1)
+
+
+def provenance(module: Module, up: str, report_url: str | None = None) -> str:
     """Return the closing section of a page: where its code is, and when and on what it last ran."""
-    records = [
-        record
-        for function in [f"figure_{n}" for n in module.figures]
-        + [f"experiment_{n}" for n in module.experiments]
-        if (record := store.load(module, function))
-    ]
+    records = store.load_all(module)
     name = module.path.rpartition("/")[2]
     lines = [
         "",
@@ -225,6 +230,8 @@ def provenance(module: Module, up: str) -> str:
                     f"- `{record.function}`：n = {len(record.seeds)}，{seeds(record.seeds)}，"
                     f"{record.cpu_seconds:.1f} 秒。"
                 )
+    if report_url:
+        lines.append(f"- 哪里不对，或者跑出来不一样：[报告这一页的错误]({report_url})。")
     return "\n".join(lines) + "\n"
 
 

@@ -143,6 +143,13 @@ def load(module: Module, function: str, key: str | None = None) -> Record | None
     return record
 
 
+def load_all(module: Module) -> list[Record]:
+    """Return the records of a module's figures, then of its experiments, in file order."""
+    functions = [f"figure_{name}" for name in module.figures]
+    functions += [f"experiment_{name}" for name in module.experiments]
+    return [record for name in functions if (record := load(module, name))]
+
+
 def save(module: Module, record: Record, svgs: dict[str, bytes]) -> None:
     """Write a figure's files, then the record that vouches for them."""
     for theme, data in svgs.items():
