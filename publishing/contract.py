@@ -22,8 +22,10 @@ REQUIRED_IDS = (
 )
 """The sections of a chapter, in order; CONTRIBUTING.md says what belongs in each."""
 
-HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*$")
-HEADING_ID = re.compile(r"\{[^}]*#([A-Za-z][\w-]*)[^}]*\}\s*$")
+FRONT_MATTER = re.compile(r"(?s)---\n(.*?)\n---\n")
+HEADING = re.compile(r"^ *(#{1,6})\s*(.*?)\s*$")  # to Markdown, `##x` is a heading as well
+UNDERLINE = re.compile(r"^(=+|-+) *$")
+HEADING_ID = re.compile(r"\{[^}]*#([A-Za-z][\w-]*)(?:\s[^}]*)?\}\s*$", re.ASCII)
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+?)(\w+)\.svg[^)]*\)")
 
 
@@ -34,17 +36,26 @@ def test_file(path: str, root: Path) -> Path:
 
 
 def _headings(text: str) -> list[tuple[int, str, str | None]]:
-    """Return line number, text and id of every heading outside fences."""
-    found, mark = [], None
-    for number, line in enumerate(text.splitlines(), 1):
+    """Return line number, text and id of every heading outside front matter and fences."""
+    found, mark, previous = [], None, ""
+    front_matter = FRONT_MATTER.match(text)
+    first = front_matter[0].count("\n") if front_matter else 0
+    for number, line in list(enumerate(text.splitlines(), 1))[first:]:
         fence = pages.FENCE.match(line)
         if fence and mark is None:
             mark = fence["mark"]
         elif mark and re.match(rf"^\s*{re.escape(mark[0])}{{{len(mark)},}}\s*$", line):
             mark = None
-        elif mark is None and (match := HEADING.match(line)):
-            identifier = HEADING_ID.search(match[2])
-            found.append((number, match[2], identifier[1] if identifier else None))
+        elif mark is None:
+            title = None
+            if match := HEADING.match(line):
+                title = match[2]
+            elif UNDERLINE.match(line) and previous.strip():
+                number, title = number - 1, previous.strip()
+            if title is not None:
+                identifier = HEADING_ID.search(title)
+                found.append((number, title, identifier[1] if identifier else None))
+        previous = line
     return found
 
 
@@ -55,6 +66,8 @@ def _heading_problems(where: str, text: str) -> list[str]:
             found.append(f"{where}:{number}: heading '{title}' has no ASCII id; add {{#...}}")
         elif identifier in seen:
             found.append(f"{where}:{number}: the id '{identifier}' is used twice")
+        elif identifier == "source":
+            found.append(f"{where}:{number}: the id 'source' is that of the section at the end")
         seen.add(identifier)
         if "$" in title:
             found.append(f"{where}:{number}: no formulas in headings: '{title}'")
@@ -79,11 +92,13 @@ def _section_problems(where: str, text: str) -> list[str]:
 
 
 def _front_matter_problems(where: str, text: str) -> list[str]:
-    match = re.match(r"(?s)---\n(.*?)\n---\n", text)
+    match = FRONT_MATTER.match(text)
     try:
         meta = (yaml.safe_load(match[1]) if match else None) or {}
     except yaml.YAMLError as error:
-        return [f"{where}: front matter cannot be read: {error}"]
+        return [f"{where}: front matter cannot be read: {' '.join(str(error).split())}"]
+    if not isinstance(meta, dict):
+        return [f"{where}: front matter must be lines of 'key: value'"]
     found = [
         f"{where}: front matter has no '{key}'"
         for key in ("title", "description")
@@ -91,6 +106,27 @@ def _front_matter_problems(where: str, text: str) -> list[str]:
     ]
     if len(str(meta.get("description", ""))) > 80:
         found.append(f"{where}: the description is longer than 80 characters")
+    return found
+
+
+def _fence_problems(where: str, text: str) -> list[str]:
+    """Find fences that look as if they were tested and are not."""
+    found, previous = [], None
+    for fence in pages.fences(text):
+        line = fence.line - 1
+        if not fence.language or (
+            fence.language != "python"
+            and re.fullmatch(r"i?py(thon)?[\d.]*|pycon", fence.language, re.IGNORECASE)
+        ):
+            found.append(
+                f"{where}:{line}: a fence that runs says ```python, any other its language or "
+                f"```text; this one says '{fence.info}'"
+            )
+        if "输出" in fence.info and (fence.language != "text" or pages.OUTPUT not in fence.info):
+            found.append(f"{where}:{line}: only ```text {pages.OUTPUT} is compared with the output")
+        elif "输出" in fence.info and (previous is None or previous.language != "python"):
+            found.append(f"{where}:{line}: an output block follows no python fence")
+        previous = fence
     return found
 
 
@@ -110,7 +146,9 @@ def _use_problems(where: str, module: Module, text: str, shown_figures: set[str]
     for figure in module.figures:
         if f"{module.path}/{figure}" not in shown_figures:
             found.append(f"{module.relative_file}: no page embeds figure_{figure}()")
-    quoted = re.findall(r"\{\{\s*(\w+)\.", text) + re.findall(r"(?m)^/// results \| (\w+)", text)
+    quoted = re.findall(r"\{\{\s*(\w+)\.", text) + re.findall(
+        r"(?m)^ */// +results *\| *(\w+)", text
+    )
     for experiment in module.experiments:
         if experiment not in quoted:
             found.append(f"{module.relative_file}: no page quotes experiment_{experiment}()")
@@ -132,13 +170,36 @@ def _figures_on(path: str, text: str) -> set[str]:
     return found
 
 
-def problems(root: Path, modules: list[Module]) -> list[str]:
-    """Return one sentence for each broken rule, naming page or module; empty if all is well."""
+def _read_pages(root: Path) -> dict[str, str]:
+    """Return the text of every page.
+
+    Raises:
+        PublishingError: a page cannot be read, has a fence without an end, or includes what does
+            not exist; nothing useful could be said or built on top of that.
+    """
     docs = root / "docs" / "zh"
-    texts = {
-        file.relative_to(docs).with_suffix("").as_posix(): file.read_text(encoding="utf-8")
-        for file in sorted(docs.rglob("*.md"))
-    }
+    texts, unreadable = {}, []
+    for file in sorted(docs.rglob("*.md")):
+        where = f"docs/zh/{file.relative_to(docs).as_posix()}"
+        try:
+            text = file.read_text(encoding="utf-8")
+            for fence in pages.fences(text):
+                pages.expand(fence, root)
+            texts[file.relative_to(docs).with_suffix("").as_posix()] = text
+        except (PublishingError, UnicodeDecodeError) as error:
+            unreadable.append(f"{where}: {error}")
+    if unreadable:
+        raise PublishingError("\n".join(unreadable))
+    return texts
+
+
+def problems(root: Path, modules: list[Module]) -> list[str]:
+    """Return one sentence for each broken rule, naming page or module; empty if all is well.
+
+    Raises:
+        PublishingError: see `_read_pages`.
+    """
+    texts = _read_pages(root)
     figures = set().union(*(_figures_on(path, text) for path, text in texts.items()), set())
     by_path = {module.path: module for module in modules}
     found = []
@@ -147,6 +208,7 @@ def problems(root: Path, modules: list[Module]) -> list[str]:
         try:
             found += _front_matter_problems(where, text)
             found += _heading_problems(where, text)
+            found += _fence_problems(where, text)
             if "/" in path:
                 found += _section_problems(where, text)
                 if path not in by_path:
@@ -159,6 +221,11 @@ def problems(root: Path, modules: list[Module]) -> list[str]:
         except PublishingError as error:
             found.append(f"{where}: {error}")
     for path, module in by_path.items():
+        found += [
+            f"{module.relative_file}: imports another chapter, {other.relative_file}"
+            for other in module.local_imports
+            if other.path in texts
+        ]
         if path not in texts:
             found.append(f"{module.relative_file}: its page docs/zh/{path}.md is missing")
     return found

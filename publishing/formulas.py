@@ -46,7 +46,7 @@ def render(tex: str, display: bool = False) -> str:
         FormulaError: the TeX has an error, or Chinese outside `\\text{}`.
     """
     if match := CHINESE.search(TEXT_COMMAND.sub("", tex)):
-        raise FormulaError(f"bad formula {tex!r}: put the Chinese '{match[0]}' inside \\text{{}}")
+        raise FormulaError(f"bad formula ${tex}$: put the Chinese '{match[0]}' inside \\text{{}}")
     options = {"displayMode": display, "throwOnError": True, "annotate": True, "trust": False}
     script = (
         "(() => { try { return 'ok' + temml.renderToString(%s, %s) }"
@@ -54,7 +54,9 @@ def render(tex: str, display: bool = False) -> str:
     )
     answer = _temml().eval(script % (json.dumps(tex), json.dumps(options)))
     if not answer.startswith("ok"):
-        raise FormulaError(f"bad formula {tex!r}: {answer[2:]}")
+        # One line, without the combining low lines that mark the place.
+        message = " ".join(answer[2:].replace("\u0332", "").split())
+        raise FormulaError(f"bad formula ${tex}$: {message}")
     return answer[2:]
 
 

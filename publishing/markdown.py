@@ -66,11 +66,12 @@ class Quotes(InlineProcessor):
             sd = results.quote(values, "sd", ".2g")
             element.set(
                 "title",
-                f"experiment_{match['experiment']}：{match['key']}，n = {numbers['n']}，标准差 {sd}",
+                f"experiment_{match['experiment']}：{match['key']}，"
+                f"n = {numbers['n']}，标准差 {sd}",
             )
         except PublishingError as error:
             self.problem(str(error))
-            element.text = match[0]
+            element.text = f"‹{match['experiment']}.{match['key']}›"
         return element, match.start(0), match.end(0)
 
 
@@ -167,6 +168,8 @@ class Figures(Treeprocessor):
         if name not in module.figures:
             known = ", ".join(module.figures) or "none"
             problem(f"no figure '{name}'; {module.relative_file} draws: {known}")
+            image.tag, image.text = "span", image.get("alt")  # said once, not as a bad link again
+            image.attrib.clear()
             return
         if not image.get("alt"):
             problem(f"figure '{name}' has no alternative text")

@@ -50,16 +50,18 @@ class Module:
 
     @cached_property
     def source(self) -> str:
-        return self.file.read_text(encoding="utf-8")
+        try:
+            return self.file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PublishingError(f"{self.relative_file} cannot be read: {error}") from error
 
     @cached_property
     def tree(self) -> ast.Module:
         try:
             return ast.parse(self.source)
         except SyntaxError as error:
-            raise PublishingError(
-                f"{self.relative_file}:{error.lineno}: {error.msg}: {(error.text or '').strip()}"
-            ) from error
+            where = f"{self.relative_file}:{error.lineno or 1}"
+            raise PublishingError(f"{where}: {error.msg}: {(error.text or '').strip()}") from error
 
     def _functions(self, prefix: str) -> list[str]:
         return [
@@ -102,15 +104,22 @@ class Module:
             raise PublishingError(f"{self.relative_file}: section '{open_sections[0]}' never ends")
         return names
 
-    def _local_imports(self) -> list["Module"]:
+    @cached_property
+    def local_imports(self) -> list["Module"]:
+        """Return the modules below `snippets/` that this one imports, directly or not."""
         found: dict[str, Module] = {}
         queue = [self]
         while queue:
-            for node in ast.walk(queue.pop().tree):
+            module = queue.pop()
+            for node in ast.walk(module.tree):
                 if isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+                elif isinstance(node, ast.ImportFrom):
+                    base = node.module or ""
+                    if node.level:
+                        package = module.import_name.split(".")[: -node.level]
+                        base = ".".join([*package, base] if base else package)
+                    names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
                 else:
                     continue
                 for name in names:
@@ -122,10 +131,17 @@ class Module:
                         queue.append(other)
         return [found[path] for path in sorted(found)]
 
+    def changed_on_disk(self) -> bool:
+        """Say whether this module or one that it imports is no longer what was read."""
+        return any(
+            Module(module.path, module.root).source != module.source
+            for module in (self, *self.local_imports)
+        )
+
     def key(self) -> str:
         """Hash everything the outcome depends on: code, local imports, runner and versions."""
         digest = hashlib.sha256()
-        parts = [self.source, *(other.source for other in self._local_imports())]
+        parts = [self.source, *(other.source for other in self.local_imports)]
         for name in ("worker.py", "figures.py"):
             parts.append((Path(__file__).parent / name).read_text(encoding="utf-8"))
         parts.append(repr(library_versions()))
@@ -135,10 +151,11 @@ class Module:
 
 
 def find_modules(root: Path = ROOT) -> list[Module]:
-    """Return every module below `snippets/`, sorted by path."""
+    """Return every module below `snippets/`, sorted by path; editors' hidden files are none."""
     folder = root / "snippets"
     return [
         Module(file.relative_to(folder).with_suffix("").as_posix(), root)
         for file in sorted(folder.rglob("*.py"))
         if file.name != "__init__.py"
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]

@@ -3,12 +3,15 @@
 import ast
 import io
 import re
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from html import unescape
 from pathlib import Path
 
 import markdown
+from markdown.preprocessors import Preprocessor
 from pymdownx.snippets import SnippetMissingError
 
 from publishing import ROOT, PublishingError, store
@@ -39,7 +42,7 @@ def fences(text: str) -> list[Fence]:
     """Return the fenced blocks of a page in reading order, those in boxes and tabs as well.
 
     Raises:
-        PublishingError: a fence is opened and not closed.
+        PublishingError: a fence is opened and not closed, or only by the next fence's end.
     """
     found, lines, number = [], text.splitlines(), 0
     while number < len(lines):
@@ -51,6 +54,11 @@ def fences(text: str) -> list[Fence]:
         closing = re.compile(rf"^[ ]*{re.escape(mark[0])}{{{len(mark)},}}\s*$")
         while number < len(lines) and not closing.match(lines[number]):
             line = lines[number]
+            inner = FENCE.match(line)
+            if inner and inner["info"].strip() and inner["mark"].startswith(mark):
+                raise PublishingError(
+                    f"line {start}: this fence is not closed before line {number + 1} opens another"
+                )
             body.append(line[len(indent) :] if line.startswith(indent) else line.lstrip())
             number += 1
         if number == len(lines):
@@ -62,12 +70,8 @@ def fences(text: str) -> list[Fence]:
     return found
 
 
-def expand(fence: Fence, root: Path = ROOT) -> str:
-    """Replace the include lines of a fence by what they include, as the site does.
-
-    Raises:
-        PublishingError: a module or a section does not exist.
-    """
+@lru_cache
+def _includer(root: Path) -> Preprocessor:
     md = markdown.Markdown(
         extensions=["pymdownx.snippets"],
         extension_configs={
@@ -78,11 +82,23 @@ def expand(fence: Fence, root: Path = ROOT) -> str:
             }
         },
     )
+    return md.preprocessors["snippet"]
+
+
+def expand(fence: Fence, root: Path = ROOT) -> str:
+    """Replace the include lines of a fence by what they include, as the site does.
+
+    Raises:
+        PublishingError: a module or a section does not exist.
+    """
+    if "--8<--" not in fence.text:
+        return fence.text
+    lines = fence.text.splitlines()
     try:
-        lines = md.preprocessors["snippet"].run(fence.text.splitlines())
+        return "\n".join(_includer(root).run(lines)) + "\n"
     except SnippetMissingError as error:
-        raise PublishingError(f"line {fence.line}: {error}") from error
-    return "\n".join(lines) + "\n"
+        places = [str(n) for n, line in enumerate(lines, fence.line) if INCLUDE.match(line)]
+        raise PublishingError(f"line {', '.join(places) or fence.line}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -133,7 +149,7 @@ def run_step(step: Step, namespace: dict) -> None:
     try:
         with redirect_stdout(printed):
             exec(compile(code, "<page>", "exec"), namespace)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PageFailure(
             f"line {step.line}: the code of this fence raised {type(error).__name__}: {error}"
         ) from error
@@ -242,16 +258,22 @@ def _visible_text(html: str) -> str:
 
 
 def rendering_problems(html: str) -> list[str]:
-    """Find Markdown that did not render: literal asterisks, dollars, quotes, list markers."""
-    found = []
+    """Find Markdown that did not render, and ids that occur twice."""
+    # Two headings of one id are the contract's business; here, whatever else carries ids.
+    headings = set(re.findall(r'<h[1-6][^<>]*?\sid="([^"]*)"', html))
+    ids = Counter([*re.findall(r'<(?!h[1-6]\b)[a-z][^<>]*?\sid="([^"]*)"', html), *headings])
+    found = [f"the id '{name}' is used {n} times" for name, n in ids.items() if n > 1]
     text = _visible_text(html)
     for pattern, what in (
-        (r"\*\*[^*\n]{0,60}", "bold that did not render"),
+        (r"\*\*[^*\n]{0,60}(?:\*\*)?", "bold that did not render"),
         (r"\$[^$\n]{1,60}\$", "a formula that did not render"),
         (r"\$\$", "a formula that did not render"),
         (r"\{\{[^}\n]*\}\}", "a result that was not filled in"),
         (r"\[[^\]\n]{1,60}\]\([^)\n]{1,80}\)", "a link that did not render"),
-        (r"(?m)^\s*(?:///|:::|!!!|\?\?\?|===)\s.*$", "a block that did not render"),
+        (r"\[[^\]\n]{1,60}\]\[[^\]\n]{0,60}\]", "a link that did not render"),
+        (r"\[\^[^\]\n]{1,60}\]", "a footnote that did not render"),
+        (r"\{:?\s*[#.][\w-][^}\n]*\}", "an attribute list that did not render"),
+        (r"(?m)^\s*(?:///|:::|!!!|\?\?\?\+?|===)[ \t]+\S.*$", "a block that did not render"),
         (r"--8<--.*", "an include that did not render"),
     ):
         found += [f"{what}: {match[0].strip()!r}" for match in re.finditer(pattern, text)]

@@ -1,6 +1,66 @@
-"""Repair, in the finished HTML, what the theme leaves wrong for assistive technology."""
+"""Mend, in the finished HTML, what the theme and its helpers leave wrong or needlessly heavy.
+
+Each repair is one pattern that must occur; `tests/site/test_repairs.py` says when one no longer
+does, so that an upgrade of the theme is noticed. What the theme's script adds to the page in the
+browser is mended by `docs/assets/site.js`.
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A pattern in a page's HTML and what replaces it."""
+
+    pattern: re.Pattern
+    replacement: str
+
+
+REPAIRS = {
+    # axe: aria-dialog-name. The search dialog takes the name of the field in it.
+    "search dialog without a name": Repair(
+        re.compile(
+            r'(<div class="md-search" data-md-component="search" role="dialog")'
+            r'(>.*?<input type="text" class="md-search__input"[^>]* (aria-label="[^"]*"))',
+            re.S,
+        ),
+        r"\1 \3\2",
+    ),
+    # The theme's Chinese says only "go to".
+    "skip link that does not say where": Repair(
+        re.compile(r'(class="md-skip">\s*)跳转至'),
+        r"\1跳到正文",
+    ),
+    # axe: empty-table-header. Markdown makes a header even of the corner of a table.
+    "empty table header": Repair(re.compile(r"<th([^>]*)></th>"), r"<td\1></td>"),
+    # Temml sets \bar with U+203E, which Latin Modern Math lacks; its macron is the same stroke.
+    "bar accent that the font lacks": Repair(
+        re.compile("(<mo [^>]*>)\u203e</mo>"),
+        "\\1\u00af</mo>",
+    ),
+    # Search in Chinese: see docs/assets/search.js.
+    "search worker that cannot search Chinese": Repair(
+        re.compile(r'("search": "[^"]*?)assets/javascripts/workers/search\.[0-9a-f]+\.min\.js"'),
+        r'\1assets/search.js"',
+    ),
+    # This style sheet makes the browser style every element of a page twice more while it loads: a
+    # third of a second on a phone. What the site needs of it is in docs/assets/site.css.
+    "palette that slows every page": Repair(
+        re.compile(r'\s*<link rel="stylesheet" href="[^"]*stylesheets/palette\.\w+\.min\.css">'),
+        "",
+    ),
+    # Half of a code block's markup marks names, operators and punctuation, which have the colour
+    # of plain code (site.css): without it a page has a third fewer elements and is 4 KB smaller.
+    "token without a colour of its own": Repair(
+        re.compile(r'<span class="(?:n|o|ow|p|w)">([^<]*)</span>'),
+        r"\1",
+    ),
+}
 
 
 def repair(page: str) -> str:
     """Return the page with the faults of the theme mended."""
+    for one in REPAIRS.values():
+        page = one.pattern.sub(one.replacement, page)
     return page

@@ -20,13 +20,15 @@ def _number(value: float, spec: str) -> str:
     mantissa, exponent_sign, exponent = text.partition("e")
     if exponent_sign:
         text = f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
+    if math.isfinite(value) and not re.search("[1-9]", mantissa):
+        text = text.replace("-", "", 1)  # no negative zero
     return text.replace("-", "−")
 
 
 def _spec(mean: float, sd: float) -> str:
     """Choose the digits: two significant ones of the standard deviation, four of an exact value."""
-    size = abs(mean) if mean else sd
-    if not size or not math.isfinite(size) or not math.isfinite(sd):
+    size = max(abs(mean), sd)
+    if not size or not math.isfinite(size):
         return ".4g"
     if not 1e-4 <= size < 1e6:
         return ".2e" if sd else ".3e"
@@ -37,15 +39,19 @@ def _spec(mean: float, sd: float) -> str:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Return mean, sample standard deviation (0 for a single run), min, max and n."""
-    finite = all(math.isfinite(value) for value in values)
-    return {
-        "mean": statistics.fmean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 and finite else 0.0,
-        "min": min(values),
-        "max": max(values),
-        "n": len(values),
-    }
+    """Return mean, sample standard deviation (0 for a single run), min, max and n.
+
+    A value that is not a number makes mean, min and max none either; one that is not finite leaves
+    no standard deviation (nan).
+    """
+    if any(math.isnan(value) for value in values):
+        mean = low = high = math.nan
+    else:
+        mean, low, high = statistics.mean(values), min(values), max(values)
+    sd = 0.0
+    if len(values) > 1:
+        sd = statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+    return {"mean": mean, "sd": sd, "min": low, "max": high, "n": len(values)}
 
 
 def quote(values: list[float], part: str | None = None, spec: str | None = None) -> str:
@@ -60,14 +66,17 @@ def quote(values: list[float], part: str | None = None, spec: str | None = None)
     Raises:
         PublishingError: the format specification is not one.
     """
-    numbers = summary(values)
+    numbers, chosen = summary(values), spec is None
     spec = spec or ("d" if part == "n" else _spec(numbers["mean"], numbers["sd"]))
     try:
         if part:
             return _number(numbers[part], spec)
         mean = _number(numbers["mean"], spec)
-        if numbers["sd"] == 0:
+        if not numbers["sd"] > 0:  # exact, or not finite
             return mean
-        return f"{mean} ± {_number(numbers['sd'], spec)}"
+        sd = _number(numbers["sd"], spec)
+        if chosen and not re.search("[1-9]", sd):  # one that rounds to nothing is not nothing
+            sd = _number(numbers["sd"], ".1e")
+        return f"{mean} ± {sd}"
     except ValueError as error:
         raise PublishingError(f"'{spec}' is not a format for a number: {error}") from error

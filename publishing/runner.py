@@ -1,14 +1,17 @@
 """Run what is stale: every figure and experiment in a process of its own, all cores busy."""
 
+import contextlib
 import datetime
 import multiprocessing
 import os
+import signal
 import sys
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import as_completed
 from dataclasses import dataclass
-
-from pebble import ProcessExpired, ProcessPool
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 from publishing import ROOT, PublishingError, store
 from publishing.modules import Module, library_versions
@@ -27,35 +30,48 @@ class Task:
     function: str
     key: str
 
-    @property
-    def where(self) -> str:
-        return f"docs/zh/{self.module.path}.md: {self.module.relative_file}: {self.function}()"
 
-
-def _call(*arguments):
+def _call(pipe: Connection, *arguments: str) -> None:
+    """Run one function in its process; a process whose build has died ends as well."""
     # Imported here, in the worker: the parent process never has to load torch.
-    from publishing.worker import run_function
+    from publishing.worker import end_with_parent, run_function
 
-    return run_function(*arguments)
+    end_with_parent()
+    pipe.send(run_function(*arguments))
 
 
 def _context():
     """Return the start method: forked from a process that holds torch, where forking exists."""
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["publishing.worker"])
+    # It finds `publishing` through its working directory, and hands its workers the way it takes
+    # SIGINT: Ctrl-C is for the build, which then stops them.
+    with contextlib.chdir(ROOT), _sigint_ignored():
+        forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def _sigint_ignored():
+    try:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone may set handlers
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def warm_up() -> None:
     """Start the fork server, so that the first edit under `mkdocs serve` need not wait for it."""
-    if sys.platform != "win32":
-        from multiprocessing import forkserver
-
-        _context()
-        forkserver.ensure_running()
+    _context()
 
 
 def stale_tasks(modules: Iterable[Module]) -> list[Task]:
@@ -73,27 +89,53 @@ def stale_tasks(modules: Iterable[Module]) -> list[Task]:
     return tasks
 
 
-def _failure(task: Task, error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return (
-            f"{task.where} did not finish within {TIME_LIMIT:g} s and was stopped. Make it "
-            "smaller; SNIPPET_TIME_LIMIT=<seconds> raises the limit on a slow machine."
-        )
-    if isinstance(error, ProcessExpired):
-        code = error.exitcode
-        how = f"killed by signal {-code}" if code and code < 0 else f"exit status {code}"
-        return f"{task.where} ended its process before returning ({how})."
-    return f"{task.where} could not be run: {error!r}"
+@dataclass
+class Run:
+    """A task in a process of its own, the pipe its outcome comes through, its last moment."""
+
+    task: Task
+    process: BaseProcess
+    pipe: Connection
+    deadline: float
+
+    @classmethod
+    def start(cls, context, task: Task) -> "Run":
+        module = task.module
+        pipe, far_end = context.Pipe(duplex=False)
+        arguments = (str(module.root), module.import_name, str(module.file), task.function)
+        process = context.Process(target=_call, args=(far_end, *arguments))
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            raise PublishingError(f"cannot start a process for the snippets: {error!r}") from error
+        far_end.close()
+        return cls(task, process, pipe, time.monotonic() + TIME_LIMIT)
+
+    def outcome(self) -> store.Outcome:
+        """Return what the process sent, or say how it ended without sending anything."""
+        if not self.pipe.poll():
+            return store.Outcome(
+                error=f"did not finish within {TIME_LIMIT:g} s and was stopped. Make it smaller; "
+                "SNIPPET_TIME_LIMIT=<seconds> raises the limit on a slow machine."
+            )
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(timeout=10)
+        code = self.process.exitcode
+        how = f"exit status {code}"
+        if code and code < 0:
+            names = {number.value: number.name for number in signal.Signals}
+            how = f"killed by {names.get(-code, f'signal {-code}')}"
+        return store.Outcome(error=f"ended its process before returning ({how}).")
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
 
 
-def _finish(task: Task, future, versions: dict[str, str]) -> tuple[float, str | None]:
-    """Store what a finished task gave; return its CPU seconds and its failure, if any."""
-    try:
-        outcome = future.result()
-    except (TimeoutError, ProcessExpired, Exception) as error:
-        return 0.0, _failure(task, error)
-    if outcome.error:
-        return outcome.cpu_seconds, f"{task.where} failed:\n{outcome.error}"
+def _save(task: Task, outcome: store.Outcome, versions: dict[str, str]) -> None:
     record = store.Record(
         function=task.function,
         key=task.key,
@@ -105,48 +147,48 @@ def _finish(task: Task, future, versions: dict[str, str]) -> tuple[float, str | 
         values=outcome.values,
     )
     store.save(task.module, record, outcome.svgs)
-    return outcome.cpu_seconds, None
 
 
 def _run(tasks: list[Task], report: Callable[[str], None]) -> list[str]:
+    """Run tasks, as many at once as there are cores; return the failures."""
     versions = library_versions()
-    pending = {module.path: 0 for module in (task.module for task in tasks)}
-    seconds = dict.fromkeys(pending, 0.0)
-    for task in tasks:
-        pending[task.module.path] += 1
-    failures = []
-    with ProcessPool(max_workers=os.cpu_count() or 1, max_tasks=1, context=_context()) as pool:
-        try:
-            futures = {
-                pool.schedule(
-                    _call,
-                    args=(
-                        str(task.module.root),
-                        task.module.import_name,
-                        str(task.module.file),
-                        task.function,
-                    ),
-                    timeout=TIME_LIMIT,
-                ): task
-                for task in tasks
-            }
-            failed_modules = set()
-            for future in as_completed(futures):
-                task = futures[future]
-                path = task.module.path
-                used, failure = _finish(task, future, versions)
-                seconds[path] += used
-                pending[path] -= 1
-                if failure:
-                    failures.append(failure)
-                    failed_modules.add(path)
-                if not pending[path]:
-                    state = "FAILED" if path in failed_modules else "ran"
-                    report(f"{state} {task.module.relative_file} ({seconds[path]:.1f} s CPU)")
-        except BaseException:
-            pool.stop()
-            raise
-    return failures
+    pending = Counter(task.module for task in tasks)
+    seconds: Counter[Module] = Counter()
+    failures: dict[tuple[Module, str], list[str]] = {}  # one message where all fail alike
+    context, waiting = _context(), deque(tasks)
+    running: dict[Connection, Run] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                run = Run.start(context, waiting.popleft())
+                running[run.pipe] = run
+            soonest = min(run.deadline for run in running.values())
+            ready = wait(list(running), max(0.0, soonest - time.monotonic()))
+            late = [pipe for pipe, run in running.items() if run.deadline <= time.monotonic()]
+            for pipe in ready or late:
+                task, outcome = running[pipe].task, running[pipe].outcome()
+                running.pop(pipe).stop()
+                module = task.module
+                if module.changed_on_disk():  # then nobody knows what it was that ran
+                    outcome.error = "ran while the module was being changed; run it again."
+                if outcome.error:
+                    failures.setdefault((module, outcome.error), []).append(task.function)
+                else:
+                    _save(task, outcome, versions)
+                seconds[module] += outcome.cpu_seconds
+                pending[module] -= 1
+                if not pending[module]:
+                    failed = any(module == other for other, _ in failures)
+                    state = "FAILED" if failed else "ran"
+                    report(f"{state} {module.relative_file} ({seconds[module]:.1f} s CPU)")
+    finally:
+        for run in running.values():
+            run.stop()
+    return [
+        f"docs/zh/{module.path}.md: {module.relative_file}: "
+        f"{', '.join(f'{name}()' for name in functions)} {error}"
+        for (module, error), functions in failures.items()
+    ]
 
 
 def bring_up_to_date(

@@ -55,6 +55,27 @@ class Record:
     values: dict[str, list[float]] = field(default_factory=dict)
 
 
+@dataclass
+class Outcome:
+    """What a worker hands back: two SVGs, or values over seeds, or what went wrong.
+
+    It lives here, and not in `worker`, so that the parent can receive it without loading torch.
+    """
+
+    cpu_seconds: float = 0.0
+    error: str | None = None
+    svgs: dict[str, bytes] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+
+def _cannot_write(path: Path, error: OSError) -> PublishingError:
+    return PublishingError(
+        f"cannot write {path}: {error.strerror}. Earlier results are unchanged; "
+        "free some space, fix the permissions or delete .build, and run again."
+    )
+
+
 def write_atomically(path: Path, data: bytes) -> bool:
     """Write a file whole or not at all, and only if its bytes change; say whether it did.
 
@@ -74,10 +95,7 @@ def write_atomically(path: Path, data: bytes) -> bool:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise PublishingError(
-            f"cannot write {path}: {error.strerror}. Earlier results are unchanged; "
-            "free some space or fix the permissions and run again."
-        ) from error
+        raise _cannot_write(path, error) from error
     return True
 
 
@@ -160,20 +178,25 @@ def save(module: Module, record: Record, svgs: dict[str, bytes]) -> None:
 
 
 def prune(modules: list[Module]) -> None:
-    """Delete what no function of any module makes any more, and what an interruption left."""
-    if not modules:
+    """Delete what no function of any module makes any more, and what an interruption left.
+
+    Not while another build holds the lock: its files are about to be wanted.
+    """
+    if not modules or not build_folder(modules[0].root).is_dir():
         return
     build = build_folder(modules[0].root)
-    wanted = {build / "lock"}
+    wanted = set()
     for module in modules:
         for name in module.figures:
             wanted |= {folder(module) / f"figure_{name}.json"}
             wanted |= {figure_file(module, name, theme) for theme in THEMES}
         for name in module.experiments:
             wanted |= {folder(module) / f"experiment_{name}.json"}
-    for file in build.rglob("*"):
-        if file.is_file() and file not in wanted and file.suffix in {".json", ".svg", ".part"}:
-            file.unlink(missing_ok=True)
+    # Only housekeeping: a folder that cannot be written to is left as it is.
+    with contextlib.suppress(OSError), filelock.FileLock(build / "lock", timeout=0):
+        for file in build.rglob("*"):
+            if file.is_file() and file not in wanted and file.suffix in {".json", ".svg", ".part"}:
+                file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -183,16 +206,16 @@ def lock(root: Path, waiting=lambda: None) -> Iterator[None]:
     The operating system releases the lock when its holder dies, however it dies.
     """
     path = build_folder(root) / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PublishingError(f"cannot create {path.parent}: {error.strerror}") from error
     guard = filelock.FileLock(path)
     try:
-        guard.acquire(timeout=0)
-    except filelock.Timeout:
-        waiting()
-        guard.acquire()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            guard.acquire(timeout=0)
+        except filelock.Timeout:
+            waiting()
+            guard.acquire()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     try:
         yield
     finally:

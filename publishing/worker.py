@@ -7,28 +7,20 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from importlib.machinery import FileFinder, SourceFileLoader
+from multiprocessing import parent_process
+from threading import Thread
 
 import torch
 
 from publishing import figures
+from publishing.store import Outcome
 
 torch.set_num_threads(1)
 # The first optimizer of a process imports torch._dynamo, 3 s of CPU: once here, not in every fork.
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 DEFAULT_SEEDS = range(5)
-
-
-@dataclass
-class Outcome:
-    """What one function gave: two SVGs, or values over seeds, or a traceback."""
-
-    cpu_seconds: float = 0.0
-    error: str | None = None
-    svgs: dict[str, bytes] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
 
 
 def _figure(function, outcome: Outcome) -> None:
@@ -38,6 +30,8 @@ def _figure(function, outcome: Outcome) -> None:
 
 
 def _experiment(function, seeds, outcome: Outcome) -> None:
+    if not len(seeds):
+        raise ValueError("SEEDS is empty")
     for seed in seeds:
         torch.manual_seed(seed)
         values = function(seed)
@@ -46,7 +40,12 @@ def _experiment(function, seeds, outcome: Outcome) -> None:
         if outcome.values and values.keys() != outcome.values.keys():
             raise ValueError(f"seed {seed}: other keys than the first seed: {sorted(values)}")
         for key, value in values.items():
-            outcome.values.setdefault(key, []).append(float(value))
+            if not str(key).isidentifier():
+                raise ValueError(f"seed {seed}: the key {key!r} is not an identifier")
+            try:
+                outcome.values.setdefault(key, []).append(float(value))
+            except (TypeError, ValueError):
+                raise TypeError(f"seed {seed}: {key} is {value!r}, expected a number") from None
         outcome.seeds.append(int(seed))
 
 
@@ -58,11 +57,41 @@ def _traceback(error: BaseException, module_file: str) -> str:
     return "".join(lines + traceback.format_exception_only(error)).rstrip()
 
 
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however that ended."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles what is on disk: a .pyc passes for current if the source was changed, within one
+    second, to a text of the same length."""
+
+    def path_stats(self, path: str) -> dict:
+        raise OSError  # without which nothing is read from or written to __pycache__
+
+
+def _never_cache(folder: str) -> None:
+    """Make imports from below a folder use the source alone."""
+
+    def hook(path: str) -> FileFinder:
+        if not (path + os.sep).startswith(folder + os.sep):
+            raise ImportError
+        return FileFinder(path, (_SourceLoader, [".py"]))
+
+    sys.path_hooks.insert(0, hook)
+
+
 def run_function(root: str, import_name: str, module_file: str, function_name: str) -> Outcome:
     """Import a snippet module and run one of its figure or experiment functions."""
     if root not in sys.path:
         sys.path.insert(0, root)
     os.chdir(root)
+    _never_cache(os.path.join(root, "snippets"))
     outcome = Outcome()
     started = time.process_time()
     try:
@@ -73,7 +102,7 @@ def run_function(root: str, import_name: str, module_file: str, function_name: s
                 _figure(function, outcome)
             else:
                 _experiment(function, getattr(module, "SEEDS", DEFAULT_SEEDS), outcome)
-    except Exception as error:
-        outcome.error = _traceback(error, module_file)
+    except BaseException as error:  # SystemExit as well: it would end the build without a word
+        outcome.error = f"failed:\n{_traceback(error, module_file)}"
     outcome.cpu_seconds = time.process_time() - started
     return outcome

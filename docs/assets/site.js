@@ -1,23 +1,66 @@
 // Boxes that scroll sideways on a narrow screen must be reachable by keyboard, and be named.
-const SCROLLERS = "div.arithmatex, .md-typeset pre > code, .md-typeset__scrollwrap"
-
-function label(box) {
-  if (box.matches("div.arithmatex")) return "公式"
-  return box.matches("code") ? "代码" : "表格"
+const SCROLLERS = {
+  "div.arithmatex": "公式",
+  ".md-typeset pre > code": "代码",
+  ".md-typeset__scrollwrap": "表格",
 }
 
-function makeScrollersReachable() {
-  for (const box of document.querySelectorAll(SCROLLERS)) {
-    if (box.scrollWidth > box.clientWidth + 1) {
+const sizes = new ResizeObserver(entries => {
+  // First read every size, then write: the other way round lays the page out again and again.
+  const boxes = entries.map(({ target: box }) => [box, box.scrollWidth > box.clientWidth])
+  for (const [box, scrolls] of boxes) {
+    if (scrolls) {
+      const kind = Object.keys(SCROLLERS).find(selector => box.matches(selector))
       box.tabIndex = 0
       box.setAttribute("role", "group")
-      box.setAttribute("aria-label", label(box))
-    } else {
+      box.setAttribute("aria-label", SCROLLERS[kind])
+    } else if (box.hasAttribute("role")) {
       box.removeAttribute("tabindex")
       box.removeAttribute("role")
       box.removeAttribute("aria-label")
     }
   }
+})
+
+// The theme's script wraps tables, gives each code block a landmark and each note a bare link.
+const MENDS = {
+  ".md-typeset__scrollwrap": box => sizes.observe(box),
+  ".md-code__nav": nav => nav.setAttribute("role", "none"),
+  ".md-annotation__index": link =>
+    link.setAttribute("aria-label", `注释 ${link.firstElementChild.dataset.mdAnnotationId}`),
+}
+
+function mend(root) {
+  for (const [selector, change] of Object.entries(MENDS)) {
+    if (root.matches(selector)) change(root)
+    else root.querySelectorAll(selector).forEach(change)
+  }
+}
+
+const article = document.querySelector("article")
+for (const box of article.querySelectorAll(Object.keys(SCROLLERS))) sizes.observe(box)
+mend(article)
+new MutationObserver(changes => {
+  for (const { addedNodes } of changes) {
+    for (const node of addedNodes) if (node.nodeType === Node.ELEMENT_NODE) mend(node)
+  }
+}).observe(article, { childList: true, subtree: true })
+
+// The theme's icons for menu and search are labels, which the keyboard passes over.
+for (const [box, name] of [["__drawer", "目录"], ["__search", "搜索"]]) {
+  const label = document.querySelector(`.md-header__button[for=${box}]`)
+  if (!label) continue
+  const button = document.createElement("span")
+  button.append(...label.childNodes)
+  button.tabIndex = 0
+  button.setAttribute("role", "button")
+  button.setAttribute("aria-label", name)
+  button.addEventListener("keydown", event => {
+    if (event.key !== "Enter" && event.key !== " ") return
+    event.preventDefault()
+    button.click()
+  })
+  label.append(button)
 }
 
 // Folded boxes open for printing, so that the paper holds the whole page.
@@ -33,7 +76,3 @@ addEventListener("afterprint", () => {
     delete box.dataset.openedForPrint
   }
 })
-
-addEventListener("resize", makeScrollersReachable)
-addEventListener("toggle", makeScrollersReachable, true)
-makeScrollersReachable()
