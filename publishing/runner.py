@@ -150,11 +150,11 @@ def _save(task: Task, outcome: store.Outcome, versions: dict[str, str]) -> None:
 
 
 def _run(tasks: list[Task], report: Callable[[str], None]) -> list[str]:
-    """Run tasks, as many at once as there are cores; return the failures."""
+    """Run tasks, as many at once as there are cores; return the failures in the tasks' order."""
     versions = library_versions()
     pending = Counter(task.module for task in tasks)
     seconds: Counter[Module] = Counter()
-    failures: dict[tuple[Module, str], list[str]] = {}  # one message where all fail alike
+    errors: dict[Task, str] = {}
     context, waiting = _context(), deque(tasks)
     running: dict[Connection, Run] = {}
     try:
@@ -172,18 +172,22 @@ def _run(tasks: list[Task], report: Callable[[str], None]) -> list[str]:
                 if module.changed_on_disk():  # then nobody knows what it was that ran
                     outcome.error = "ran while the module was being changed; run it again."
                 if outcome.error:
-                    failures.setdefault((module, outcome.error), []).append(task.function)
+                    errors[task] = outcome.error
                 else:
                     _save(task, outcome, versions)
                 seconds[module] += outcome.cpu_seconds
                 pending[module] -= 1
                 if not pending[module]:
-                    failed = any(module == other for other, _ in failures)
+                    failed = any(task.module == module for task in errors)
                     state = "FAILED" if failed else "ran"
                     report(f"{state} {module.relative_file} ({seconds[module]:.1f} s CPU)")
     finally:
         for run in running.values():
             run.stop()
+    failures: dict[tuple[Module, str], list[str]] = {}  # one message where all fail alike
+    for task in tasks:
+        if task in errors:
+            failures.setdefault((task.module, errors[task]), []).append(task.function)
     return [
         f"docs/zh/{module.path}.md: {module.relative_file}: "
         f"{', '.join(f'{name}()' for name in functions)} {error}"

@@ -88,8 +88,7 @@ def _never_cache(folder: str) -> None:
 
 def run_function(root: str, import_name: str, module_file: str, function_name: str) -> Outcome:
     """Import a snippet module and run one of its figure or experiment functions."""
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    sys.path.insert(0, root)
     os.chdir(root)
     _never_cache(os.path.join(root, "snippets"))
     outcome = Outcome()

@@ -112,14 +112,24 @@ def test_a_module_that_is_not_python_is_named_with_its_line(book, source, what):
 def test_a_snippet_without_end_is_stopped(book, monkeypatch):
     monkeypatch.setattr(runner, "TIME_LIMIT", 0.5)
     alive = Signal(book.root / "alive")
-    (book.root / MODULE_FILE).unlink()
     book.write(
-        "snippets/part/endless.py",
-        f"pipe = open({str(alive.path)!r}, 'w')\ndef experiment_e(seed):\n    while True: pass\n",
+        MODULE_FILE,
+        f"""\
+import time
+pipe = open({str(alive.path)!r}, "w")
+
+def experiment_e(seed):
+    end = time.monotonic() + {PATIENCE}  # only should nobody stop it
+    while time.monotonic() < end:
+        pass
+    return {{"x": 1}}
+""",
     )
-    message = book.run_failing()
-    assert message.startswith("docs/zh/part/endless.md: snippets/part/endless.py: experiment_e() ")
-    assert "did not finish within 0.5 s" in message and "SNIPPET_TIME_LIMIT" in message
+    assert book.run_failing() == (
+        "docs/zh/part/chapter.md: snippets/part/chapter.py: experiment_e() did not finish within "
+        "0.5 s and was stopped. Make it smaller; SNIPPET_TIME_LIMIT=<seconds> raises the limit on "
+        "a slow machine."
+    )
     alive.wait_for_end()
 
 
@@ -139,10 +149,13 @@ def light_project(project):
 
 
 SLOW = """\
+import time
+
 def experiment_slow(seed):
+    end = time.monotonic() + {patience}  # only should nobody stop it
     with open({path!r}, "w") as pipe:
         print("running", file=pipe, flush=True)
-        while True:
+        while time.monotonic() < end:
             pass
 """
 
@@ -159,7 +172,7 @@ def test_an_interrupted_run_keeps_what_had_finished_and_leaves_no_process(
 ):
     project = light_project
     running = Signal(project.root / "running")
-    project.write("snippets/part/slow.py", SLOW.format(path=str(running.path)))
+    project.write("snippets/part/slow.py", SLOW.format(path=str(running.path), patience=PATIENCE))
     with process(project, "-m", "publishing") as build:
         assert build.stdout.readline().startswith("ran snippets/part/chapter.py")
         running.wait()
@@ -178,7 +191,7 @@ def test_an_interrupted_run_keeps_what_had_finished_and_leaves_no_process(
     assert after == kept
 
 
-def test_two_builds_at_once_run_each_function_once(light_project):
+def test_two_builds_at_once_run_each_function_once(light_project, monkeypatch):
     project = light_project
     running, go = Signal(project.root / "running"), project.root / "go"
     os.mkfifo(go)
@@ -202,7 +215,8 @@ def experiment_second(seed):
     return {{"x": seed}}
 """,
     )
-    with process(project, "-m", "publishing") as one:
+    monkeypatch.setattr(runner, "TIME_LIMIT", 30)  # or both would wait for `go` for long
+    with process(project, "-m", "publishing", SNIPPET_TIME_LIMIT="30") as one:
         running.wait()
         lines = []
 

@@ -211,7 +211,9 @@ def process(book: Book, *arguments: str, **environment: str) -> Iterator[subproc
         yield started
     finally:
         started.kill()
-        started.communicate()
+        started.wait()
+        started.stdout.close()  # not read to their end: what it left running may hold them open
+        started.stderr.close()
 
 
 def run(book: Book, *arguments: str, **environment: str) -> tuple[int, str]:
