@@ -109,7 +109,7 @@ def plain_tree(tree: Path, target: Path) -> None:
     """The same pages, code pages and figures as files, for MkDocs without the hooks."""
     site = (tree / "mkdocs.yml").read_text(encoding="utf-8")
     site = re.sub(r"(?m)^hooks:\n(?:  .*\n)+", "", site)
-    site = site.replace("$config_dir/snippets", str(tree / "snippets"))
+    site = site.replace("!relative $config_dir/snippets", str(tree / "snippets"))
     shutil.copytree(tree / "docs", target / "docs")
     shutil.copytree(tree / "docs" / "assets", target / "docs" / "zh" / "assets")
     (target / "mkdocs.yml").write_text(re.sub(r"(?m)^watch:.*\n", "", site), encoding="utf-8")
@@ -120,9 +120,9 @@ def plain_tree(tree: Path, target: Path) -> None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(pages.module_page(module), encoding="utf-8")
         for file in store.folder(module).glob("*.svg"):
-            shutil.copy(file, target / "docs" / "zh" / module.path / file.name) if (
-                target / "docs" / "zh" / module.path
-            ).is_dir() else None
+            folder = target / "docs" / "zh" / module.path
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / file.name)
 
 
 def bench_unchanged(tree: Path, plain: Path) -> None:
