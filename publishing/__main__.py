@@ -7,17 +7,17 @@ from publishing.modules import find_modules
 
 
 def main() -> int:
-    modules = find_modules()
     try:
+        modules = find_modules()
         runner.bring_up_to_date(modules, lambda line: print(line, flush=True))
+        store.prune(modules)
+        print(f"{len(modules)} modules are up to date in .build/")
     except PublishingError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; what had finished is kept", file=sys.stderr)
         return 130
-    store.prune(modules)
-    print(f"{len(modules)} modules are up to date in .build/")
     return 0
 
 
