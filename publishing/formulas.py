@@ -16,7 +16,7 @@ from publishing import PublishingError
 
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\s*(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])'
-    r"\s*</(?P=tag)>",
+    r"\s*</(?P=tag)>(?P<after>[，。、；：！？）」』”’]*)",
     re.S,
 )
 TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|mbox)\s*\{[^{}]*\}")
@@ -70,6 +70,13 @@ def replace_formulas(page: str, problem: Callable[[str], None]) -> str:
             problem(str(error))
             return match[0]
         tag = match["tag"]
-        return f'<{tag} class="arithmatex">{math}</{tag}>'
+        formula = f'<{tag} class="arithmatex">{math}</{tag}>'
+        # A browser may break the line after a formula: keep its punctuation from starting a line.
+        after = match["after"]
+        return (
+            f'<span class="unbroken">{formula}{after}</span>'
+            if after and not display
+            else (formula + after)
+        )
 
     return FORMULA.sub(one, page)

@@ -266,31 +266,20 @@ def descend(gradient: Callable[[Tensor], Tensor], lr: float, steps: int) -> Tens
 # --8<-- [end:rounded_loss]
 
 
-# --8<-- [start:data_vs_no_grad]
-def data_vs_no_grad() -> tuple[Tensor, str]:
-    """Overwrite w between forward and backward of w**2 at w = 3, by .data and under no_grad.
+# --8<-- [start:overwritten_gradient]
+def overwritten_gradient(overwrite: Callable[[Tensor], object]) -> Tensor:
+    """Gradient of w**2 at w = 3 when overwrite(w) runs between forward and backward.
 
-    Returns the gradient that .data leads to and the error that no_grad leads to.
+    Raises: RuntimeError if autograd notices the change.
     """
     w = torch.tensor(3.0, requires_grad=True)
     loss = w**2
-    w.data.zero_()
+    overwrite(w)
     loss.backward()
-    silent = w.grad
-
-    w = torch.tensor(3.0, requires_grad=True)
-    loss = w**2
-    with torch.no_grad():
-        w.zero_()
-    try:
-        loss.backward()
-        message = ""
-    except RuntimeError as error:
-        message = str(error)
-    return silent, message
+    return w.grad
 
 
-# --8<-- [end:data_vs_no_grad]
+# --8<-- [end:overwritten_gradient]
 
 
 def line_data(seed: int) -> tuple[Tensor, Tensor, float, float]:
@@ -327,11 +316,14 @@ def experiment_clearing(seed: int) -> dict[str, float]:
     x, y, curvature, best = line_data(seed)
     cleared = fit_slope(x, y, lr, steps, clear=True)
     forgotten = fit_slope(x, y, lr, steps, clear=False)
+    predicted = 2 * math.pi / math.acos(1 - lr * curvature / 2)
+    period = crossing_period(forgotten, best)
     return {
         "left_cleared": abs(cleared[-1] - best) / abs(1 - best),
         "left_forgotten": max(abs(w - best) for w in forgotten[-100:]) / abs(1 - best),
-        "period_predicted": 2 * math.pi / math.acos(1 - lr * curvature / 2),
-        "period_measured": crossing_period(forgotten, best),
+        "period_predicted": predicted,
+        "period_measured": period,
+        "period_gap": abs(period / predicted - 1),
     }
 
 
@@ -432,16 +424,16 @@ def figure_passes() -> Figure:
     root.backward()
     order = topological_order(root)
     labels = ["$a$", "$b$", "$a b$", "$a a$", "sum", "tanh"]
-    places = [(0, 0.8), (0, -0.8), (1.45, -0.8), (1.45, 0.8), (2.9, 0), (4.35, 0)]
+    places = [(0, 0.8), (0, -0.8), (1.27, -0.8), (1.27, 0.8), (2.54, 0), (3.81, 0)]
     place = dict(zip(order, places, strict=True))
     ink = plt.rcParams["text.color"]
 
-    fig, ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
-    ax.set(xlim=(-0.45, 4.8), ylim=(-1.3, 1.9), aspect="equal")
+    fig, ax = plt.subplots(figsize=(4.6, 3.2), layout="constrained")
+    ax.set(xlim=(-0.4, 4.2), ylim=(-1.3, 1.8), aspect="equal")
     ax.axis("off")
-    ax.text(0.6, 1.7, "value", color="C0", ha="right", va="center")
-    ax.text(0.85, 1.7, "gradient", color="C1", va="center")
-    ax.text(1.95, 1.7, "on the arrows: local slope", color=ink, va="center")
+    ax.text(0.35, 1.65, "value", color="C0", ha="right", va="center")
+    ax.text(0.55, 1.65, "gradient", color="C1", va="center")
+    ax.text(1.6, 1.65, "on the arrows: local slope", color=ink, va="center")
     for node, label in zip(order, labels, strict=True):
         px, py = place[node]
         draw_box(ax, px, py, 0.72, 0.88, ink)
@@ -508,7 +500,9 @@ if __name__ == "__main__":
     example["t"].backward()
     print("graph:", walk_graph(example["t"]))
     print("x.grad:", example["x"].grad.tolist())
-    print("w without clearing:", fit_slope(*(2 * [torch.ones(3)]), lr=0.1, steps=3, clear=False))
+    slope_x = torch.tensor([1.0, 2.0, 3.0])
+    for clear in (True, False):
+        print("clear:", clear, fit_slope(slope_x, 2 * slope_x, lr=3 / 28, steps=8, clear=clear))
     for experiment in (experiment_clearing, experiment_difference, experiment_rounding):
         print(experiment.__name__, experiment(0))
     for draw in (

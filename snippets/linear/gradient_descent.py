@@ -105,7 +105,7 @@ def descend(
 ) -> Tensor:
     """Return the path p_0, ..., p_steps, shape (steps + 1, *p0.shape).
 
-    noise: standard deviation of the Gaussian noise added to every gradient entry.
+    noise: standard deviation of the Gaussian noise on every gradient entry.
     """
     path = [p0]
     for _ in range(steps):
@@ -121,7 +121,7 @@ def descend(
 
 # --8<-- [start:two_valleys]
 def two_valleys(w: Tensor) -> Tensor:
-    """A non-convex function: minima at -3 (global) and 2.5 (local), maximum at 0.5."""
+    """Non-convex: minima at -3 (global) and 2.5 (local), maximum at 0.5."""
     return w**4 / 4 - 31 * w**2 / 8 + 15 * w / 4
 
 
@@ -172,11 +172,12 @@ def train_mlp(hidden: int, seed: int, steps: int = 1000, lr: float = 0.05) -> nn
     nn.init.normal_(net[0].bias, std=1.0, generator=g)
     nn.init.normal_(net[2].weight, std=hidden**-0.5, generator=g)
     nn.init.zeros_(net[2].bias)
-    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
     for _ in range(steps):
-        optimizer.zero_grad()
+        net.zero_grad()
         nn.functional.mse_loss(net(x), y).backward()
-        optimizer.step()
+        with torch.no_grad():
+            for p in net.parameters():
+                p -= lr * p.grad
     return net
 
 
@@ -276,19 +277,19 @@ def figure_cost_curve() -> Figure:
 
 
 def figure_scales() -> Figure:
-    """Cost left after 100 steps against the size of the features, two rules for the rate."""
+    """Relative cost after 100 steps against the size of the features, two rules for the rate."""
     fig, ax = plt.subplots(layout="constrained")
     scales = torch.logspace(-2, 2, 60, dtype=torch.float64)
     rules = {
-        r"$\eta = 0.01$": (0.01, False, "C3o"),
         r"$\eta = 1/\lambda_{\max}$": (1.0, True, "C0s"),
+        r"$\eta = 0.01$": (0.01, False, "C3o"),
     }
     for label, (rate, adapt, style) in rules.items():
         left = relative_cost(scales, rate, 100, seed=0, adapt=adapt).clamp(1e-15, 1e15)
         ax.loglog(scales, left, style, markersize=4, label=label)
     ax.axhline(1.0, color=plt.rcParams["text.color"], linewidth=0.8)
-    ax.text(0.011, 8.0, "cost at the start")
-    ax.set(xlabel="size of the features", ylabel="cost left after 100 steps", ylim=(1e-18, 1e22))
+    ax.text(0.011, 8.0, "no progress")
+    ax.set(xlabel="size of the features", ylabel="final cost / start cost", ylim=(1e-18, 1e22))
     ax.grid(True)
     ax.legend(loc="upper left", frameon=False)
     return fig

@@ -272,7 +272,9 @@ def figure_outliers() -> Figure:
     ax.axhline(1, color=plt.rcParams["text.color"], linewidth=1)
     ax.plot(curve, [predicted_ratio(p / 100) for p in curve.tolist()], color="C0", label="derived")
     mean, sd = ratios.mean(dim=1), ratios.std(dim=1)
-    ax.errorbar(shares, mean, sd, fmt="o", color="C1", capsize=3, label="measured, 10 seeds")
+    ax.errorbar(
+        shares, mean, sd, fmt="o", color="C1", capsize=3, label=f"measured, {len(SEEDS)} seeds"
+    )
     ax.text(11.9, 1.06, "above: MSE better", ha="right", va="bottom")
     ax.text(11.9, 0.95, "below: MAE better", ha="right", va="top")
     ax.set(xlabel="share of outliers (%)", ylabel="variance ratio MAE / MSE")

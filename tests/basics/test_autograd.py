@@ -143,7 +143,8 @@ def test_the_shape_of_the_graph_depends_on_the_data(start, doublings):
     x = leaf(start)
     y = chapter.double_until(x, limit=100.0)
     assert y.item() == start * 2**doublings
-    assert sum(name == "MulBackward0" for name, _ in chapter.walk_graph(y)) == doublings
+    names = [name for name, _ in chapter.walk_graph(y)]
+    assert names == (["MulBackward0"] * doublings + ["AccumulateGrad"] if doublings else [])
     if doublings:
         y.backward()
         assert x.grad.item() == 2**doublings
@@ -485,7 +486,9 @@ def test_clearing_converges_and_forgetting_keeps_the_whole_error(measured):
 
 def test_the_period_is_predicted_to_one_in_ten_thousand(measured):
     values = measured(chapter.experiment_clearing)
-    assert np.abs(values["period_measured"] / values["period_predicted"] - 1).max() < 1e-4
+    # Interpolating a crossing is good to a hundredth of a step; there are 13 to 29 steps a period.
+    assert values["period_gap"].max() < 1e-4
+    assert values["period_measured"] == pytest.approx(values["period_predicted"], rel=1e-4)
     assert np.ptp(values["period_predicted"]) > 5  # the prediction is tested on many periods
 
 
@@ -589,6 +592,12 @@ def test_the_staircase_is_flat_between_jumps_and_has_its_minimum_at_two():
     assert chapter.autograd_gradient(lambda v: chapter.smooth_loss(v, x, 2 * x), w).item() < -5
 
 
+def test_accuracy_has_no_gradient_at_all():
+    logits = torch.tensor([[2.0, 1.0], [0.5, 0.7]], requires_grad=True)
+    accuracy = (logits.argmax(dim=1) == torch.tensor([0, 0])).float().mean()
+    assert accuracy.item() == 0.5 and not accuracy.requires_grad
+
+
 def test_two_programs_of_one_function_have_two_derivatives_at_zero():
     def f(x: Tensor) -> Tensor:
         return torch.relu(x) - torch.relu(-x)
@@ -643,14 +652,16 @@ def test_e12_tensors_can_be_changed_and_only_recording_leaves_refuse():
     assert w.tolist() == [2, 2, 2] and w.is_leaf
 
 
-def test_e12_data_gives_0_instead_of_6_and_no_grad_raises():
-    silent, message = chapter.data_vs_no_grad()
-    w = leaf(3.0)
-    (w**2).backward()
-    assert w.grad.item() == 6
-    assert silent.item() == 0
-    assert "modified by an inplace operation" in message
-    assert "is at version 1; expected version 0" in message
+def test_e12_data_gives_0_instead_of_6_and_no_grad_and_detach_raise():
+    @torch.no_grad()
+    def set_to_zero(w: Tensor) -> None:
+        w.zero_()
+
+    assert chapter.overwritten_gradient(lambda w: None).item() == 6
+    assert chapter.overwritten_gradient(lambda w: w.data.zero_()).item() == 0
+    for overwrite in (set_to_zero, lambda w: w.detach().zero_()):
+        with pytest.raises(RuntimeError, match="is at version 1; expected version 0"):
+            chapter.overwritten_gradient(overwrite)
 
 
 def test_e12_the_version_counter_sees_no_grad_and_detach_but_not_data():
@@ -662,12 +673,6 @@ def test_e12_the_version_counter_sees_no_grad_and_detach_but_not_data():
     assert w._version == 2
     w.data.add_(1)
     assert w._version == 2 and w.tolist() == [4, 4, 4]
-
-    w = leaf(3.0)
-    loss = w**2
-    w.detach().zero_()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
 
 
 def test_e12_dividing_by_the_batch_size_turns_a_sum_into_a_mean():
