@@ -23,7 +23,7 @@ SEEDS = range(10)
 
 # --8<-- [start:points15]
 def points15() -> tuple[Tensor, Tensor]:
-    """Fifteen points, float64: X (15, 1), y (15,). Source: yunjey/pytorch-tutorial on GitHub."""
+    """X (15, 1), y (15,), float64. Source: yunjey/pytorch-tutorial."""
     x = [3.3, 4.4, 5.5, 6.71, 6.93, 4.168, 9.779, 6.182]
     x += [7.59, 2.167, 7.042, 10.791, 5.313, 7.997, 3.1]
     y = [1.7, 2.76, 2.09, 3.19, 1.694, 1.573, 3.366, 2.596]
@@ -36,8 +36,13 @@ def points15() -> tuple[Tensor, Tensor]:
 
 
 # --8<-- [start:fit_layer]
-def fit_layer(X: Tensor, y: Tensor, lr: float, steps: int) -> tuple[nn.Linear, list[float]]:
-    """Full-batch gradient descent on nn.Linear from w = 0, b = 0; the loss before each step."""
+def fit_layer(
+    X: Tensor,
+    y: Tensor,
+    lr: float,
+    steps: int,
+) -> tuple[nn.Linear, list[float]]:
+    """Full-batch descent from w = 0, b = 0; the loss before each step."""
     layer = nn.Linear(X.shape[1], 1, dtype=X.dtype)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -71,7 +76,7 @@ def normal_equation(X: Tensor, y: Tensor) -> Tensor:
 
 
 def least_squares(X: Tensor, y: Tensor) -> Tensor:
-    """The same minimiser by a QR factorisation of A, which never forms A^T A. Shape (d + 1,)."""
+    """The same minimiser by QR of A, never forming A^T A. (d + 1,)."""
     return torch.linalg.lstsq(add_ones(X), y.unsqueeze(1)).solution.squeeze(1)
 
 
@@ -85,14 +90,14 @@ def mse(A: Tensor, y: Tensor, theta: Tensor) -> float:
 
 
 def gradient(A: Tensor, y: Tensor, theta: Tensor) -> Tensor:
-    """Gradient of the mean squared error: 2/n A^T (A theta - y), shape (p,)."""
+    """Gradient of the same error: 2/n A^T (A theta - y), shape (p,)."""
     return 2 / len(y) * (A.T @ (A @ theta - y))
 
 
 def gradient_descent(
     A: Tensor, y: Tensor, lr: float, steps: int, start: Tensor | None = None
 ) -> tuple[Tensor, list[float]]:
-    """Full-batch gradient descent from start (default 0); the loss before each step."""
+    """Full-batch descent from start (or 0); the loss before each step."""
     theta = torch.zeros_like(A[0]) if start is None else start.clone()  # (p,)
     losses = []
     for _ in range(steps):
@@ -137,7 +142,7 @@ def figure_scatter() -> Figure:
 def data_iter(
     batch_size: int, X: Tensor, y: Tensor, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of shuffled batches; every sample once, the last batch may be smaller."""
+    """One shuffled epoch: every sample once, the last batch may be smaller."""
     order = torch.randperm(len(y), generator=generator)
     for i in range(0, len(y), batch_size):
         batch = order[i : i + batch_size]
@@ -172,18 +177,22 @@ def train_scratch(
 
 # --8<-- [start:module]
 class LinearRegression(nn.Module):
-    """Standardise, then one output neuron: (n, d) -> (n,). d + 1 parameters, 2 buffers."""
+    """Standardise, then one output neuron: (n, d) -> (n,)."""
 
-    def __init__(self, n_features: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(n_features, 1)
-        nn.init.normal_(self.linear.weight, mean=0.0, std=0.01, generator=generator)
+        nn.init.normal_(self.linear.weight, std=0.01, generator=generator)
         nn.init.constant_(self.linear.bias, 0.0)
         self.register_buffer("mean", torch.zeros(n_features))  # (1)!
         self.register_buffer("std", torch.ones(n_features))
 
     def fit_scaler(self, X: Tensor) -> None:
-        """Take mean and standard deviation from X; raises ValueError on a constant column."""
+        """Mean and sd of X (n, d); ValueError if a column is constant."""
         std = X.std(dim=0, correction=0)  # (d,)
         if (std == 0).any():
             raise ValueError("a feature is constant")
@@ -191,7 +200,8 @@ class LinearRegression(nn.Module):
         self.std.copy_(std)
 
     def forward(self, X: Tensor) -> Tensor:
-        return self.linear((X - self.mean) / self.std).squeeze(1)  # (n, d) -> (n,)
+        scaled = (X - self.mean) / self.std  # (n, d)
+        return self.linear(scaled).squeeze(1)  # (n,)
 
 
 # --8<-- [end:module]
@@ -199,9 +209,11 @@ class LinearRegression(nn.Module):
 
 # --8<-- [start:train_epoch]
 def train_epoch(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
 ) -> float:
-    """One pass over the batches; the mean loss per sample, measured along the way."""
+    """One pass; the mean loss per sample, measured along the way."""
     model.train()
     total, count = 0.0, 0
     for X, y in batches:
@@ -226,10 +238,10 @@ def evaluate(model: nn.Module, X: Tensor, y: Tensor) -> float:
 
 # --8<-- [start:houses]
 def make_houses(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Prices in 10 000 yuan: 3 per square metre, -2 per year of age, 50, noise 20. float64."""
+    """X (n, 2): area, age; y (n,): price in 10 000 yuan, noise 20. float64."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, 3, dtype=torch.float64, generator=generator)
-    area = 90 + 25 * z[:, 0]  # square metres
+    area = 90 + 25 * z[:, 0]  # m^2
     age = 15 + 8 * z[:, 1]  # years
     X = torch.stack([area, age], dim=1)  # (n, 2)
     return X, 3 * area - 2 * age + 50 + 20 * z[:, 2]
@@ -239,14 +251,16 @@ def split_three(
     X: Tensor, y: Tensor, n_train: int, n_valid: int, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Shuffle once, then cut into training, validation and test part."""
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(y), generator=generator)
     parts = order.tensor_split([n_train, n_train + n_valid])
     return [(X[part], y[part]) for part in parts]
 
 
 def pick_device() -> torch.device:
     """The accelerator of this machine, or the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found or torch.device("cpu")
 
 
 # --8<-- [end:houses]
@@ -260,7 +274,7 @@ def train_module(
     epochs: int,
     lr: float,
 ) -> list[tuple[float, float]]:
-    """Train, keep the parameters of the best validation epoch; (train, validation) losses."""
+    """Keep the best validation epoch; return (train, validation) losses."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     best, best_state, history = float("inf"), None, []
     for _ in range(epochs):
@@ -268,7 +282,8 @@ def train_module(
         valid_loss = evaluate(model, *valid)
         history.append((train_loss, valid_loss))
         if valid_loss < best:
-            best, best_state = valid_loss, copy.deepcopy(model.state_dict())  # (1)!
+            best = valid_loss
+            best_state = copy.deepcopy(model.state_dict())  # (1)!
     if best_state is None:
         raise ValueError("no epoch with a finite validation loss")
     model.load_state_dict(best_state)
@@ -280,14 +295,15 @@ def train_module(
 
 # --8<-- [start:checkpoint]
 def save_model(model: nn.Module, path: Path) -> None:
-    """Write parameters and buffers; the class itself stays in the source code."""
+    """Write parameters and buffers; the class stays in the source code."""
     torch.save(model.state_dict(), path)
 
 
 def load_model(n_features: int, path: Path) -> LinearRegression:
-    """Build the class anew, fill it from the file, switch to evaluation mode."""
+    """Build the class anew, fill it from the file, set evaluation mode."""
     model = LinearRegression(n_features)
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state)
     return model.eval()
 
 
@@ -296,18 +312,20 @@ def load_model(n_features: int, path: Path) -> LinearRegression:
 
 # --8<-- [start:experiment_scaling]
 def experiment_scaling(seed: int) -> dict[str, float]:
-    """100 steps of gradient descent on raw, centred and standardised features."""
+    """100 steps of descent on raw, centred and standardised features."""
     X, y = make_houses(200, seed)
-    mean, std = X.mean(dim=0), X.std(dim=0, correction=0)  # (2,), (2,)
+    mean, std = X.mean(dim=0), X.std(dim=0, correction=0)  # (2,)
     arms = {"raw": X, "centred": X - mean, "scaled": (X - mean) / std}
     result = {"loss_exact": mse(add_ones(X), y, normal_equation(X, y))}
     for name, features in arms.items():
         A = add_ones(features)  # (200, 3)
         eigenvalues = torch.linalg.eigvalsh(2 / len(y) * A.T @ A)
-        theta, _ = gradient_descent(A, y, 1 / eigenvalues[-1].item(), steps=100)
+        lr = 1 / eigenvalues[-1].item()
+        theta, _ = gradient_descent(A, y, lr, steps=100)
+        loss = mse(A, y, theta)
         result[f"condition_{name}"] = (eigenvalues[-1] / eigenvalues[0]).item()
-        result[f"loss_{name}"] = mse(A, y, theta)
-        result[f"excess_{name}"] = mse(A, y, theta) / result["loss_exact"] - 1
+        result[f"loss_{name}"] = loss
+        result[f"excess_{name}"] = loss / result["loss_exact"] - 1
     return result
 
 
@@ -316,7 +334,7 @@ def experiment_scaling(seed: int) -> dict[str, float]:
 
 # --8<-- [start:min_norm]
 def experiment_min_norm(seed: int) -> dict[str, float]:
-    """20 samples, 60 features: what the starting point does to the test error."""
+    """20 samples, 60 features: the starting point and the test error."""
     generator = torch.Generator().manual_seed(seed)
     draw = {"dtype": torch.float64, "generator": generator}
     n, d, noise = 20, 60, 0.1
@@ -324,19 +342,16 @@ def experiment_min_norm(seed: int) -> dict[str, float]:
     X = torch.randn(n, d, **draw)
     y = X @ w + noise * torch.randn(n, **draw)
     direction = torch.randn(d, **draw)
+    shortest = torch.linalg.pinv(X) @ y  # (d,)
     lr = 1 / torch.linalg.eigvalsh(2 / n * X.T @ X)[-1].item()
-    result = {"test_nothing": w.square().sum().item() + noise**2}
+    result = {"test_nothing": torch.sum(w**2).item() + noise**2}
     for name, size in {"zero": 0.0, "small": 0.01, "large": 1.0}.items():
-        theta, _ = gradient_descent(X, y, lr, 1000, start=size * direction)
+        theta, _ = gradient_descent(X, y, lr, 1000, size * direction)
+        error = torch.sum((theta - w) ** 2).item() + noise**2  # (1)!
         result[f"train_{name}"] = mse(X, y, theta)
-        result[f"test_{name}"] = (theta - w).square().sum().item() + noise**2  # (1)!
-        result[f"gap_{name}"] = torch.dist(theta, torch.linalg.pinv(X) @ y).item()
-    try:
-        theta = torch.linalg.solve(X.T @ X, X.T @ y)
-        result["test_normal"] = (theta - w).square().sum().item() + noise**2
-    except torch.linalg.LinAlgError:
-        result["test_normal"] = float("inf")
-    return result
+        result[f"test_{name}"] = error
+        result[f"gap_{name}"] = torch.dist(theta, shortest).item()
+    return result | {"test_normal": normal_equation_error(X, y, w, noise)}
 
 
 # --8<-- [end:min_norm]
@@ -349,6 +364,15 @@ def polynomial_features(x: Tensor, degree: int) -> Tensor:
 
 
 # --8<-- [end:polynomial]
+
+
+def normal_equation_error(X: Tensor, y: Tensor, w: Tensor, noise: float) -> float:
+    """Test error of solve(X^T X, X^T y), infinite where it raises."""
+    try:
+        theta = torch.linalg.solve(X.T @ X, X.T @ y)
+    except torch.linalg.LinAlgError:
+        return float("inf")
+    return torch.sum((theta - w) ** 2).item() + noise**2
 
 
 def experiment_start(seed: int) -> dict[str, float]:
@@ -445,7 +469,6 @@ def make_twins(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def experiment_collinear(seed: int) -> dict[str, float]:
     """Nearly equal features: correct digits of two float32 solvers, exact solution, 200 steps."""
-    truth = torch.tensor([2.0, 0.0], dtype=torch.float64)
     X, y = make_twins(200, seed)
     X_test, y_test = make_twins(1000, seed + 1000)
     A, A_test = add_ones(X), add_ones(X_test)
@@ -465,8 +488,6 @@ def experiment_collinear(seed: int) -> dict[str, float]:
         "condition_scaled": torch.linalg.cond(add_ones(scaled)).item(),
         "w1_exact": exact[0].item(),
         "w1_descent": descent[0].item(),
-        "distance_exact": torch.dist(exact[:2], truth).item(),
-        "distance_descent": torch.dist(descent[:2], truth).item(),
         "test_exact": mse(A_test, y_test, exact),
         "test_descent": mse(A_test, y_test, descent),
     }
@@ -543,12 +564,15 @@ def figure_min_norm() -> Figure:
     y = torch.tensor([5.0], dtype=torch.float64)
     figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
     axes.plot([-1.0, 5.0], [3.0, 0.0], color=plt.rcParams["text.color"], label="all with loss 0")
-    for start, color in (((0.0, 0.0), "C0"), ((4.0, -1.5), "C1")):
+    for start, color, label in (
+        ((0.0, 0.0), "C0", "from (0, 0)"),
+        ((4.0, -1.5), "C1", "from (4, $-1.5$)"),
+    ):
         path = [torch.tensor(start, dtype=torch.float64)]
         for _ in range(12):
             path.append(gradient_descent(A, y, 0.03, 1, path[-1])[0])
         points = torch.stack(path)
-        axes.plot(points[:, 0], points[:, 1], "o-", ms=4, color=color, label=f"from {start}")
+        axes.plot(points[:, 0], points[:, 1], "o-", ms=4, color=color, label=label)
     axes.set_aspect("equal")
     axes.set_xlabel("$w_1$")
     axes.set_ylabel("$w_2$")

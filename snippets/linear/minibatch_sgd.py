@@ -17,7 +17,7 @@ BUDGET_LR = {1: 0.0016, 10: 0.0128, 100: 0.1024, 1000: 0.1024}
 
 # --8<-- [start:data]
 def points15() -> tuple[Tensor, Tensor]:
-    """Fifteen points: X (15, 2), its second column of ones carries the bias, and y (15,)."""
+    """X (15, 2), whose second column of ones carries the bias, and y (15,)."""
     x = [3.3, 4.4, 5.5, 6.71, 6.93, 4.168, 9.779, 6.182]
     x += [7.59, 2.167, 7.042, 10.791, 5.313, 7.997, 3.1]
     y = [1.7, 2.76, 2.09, 3.19, 1.694, 1.573, 3.366, 2.596]
@@ -31,18 +31,18 @@ def points15() -> tuple[Tensor, Tensor]:
 
 # --8<-- [start:gradients]
 def mse(X: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """Mean squared error of the predictions X @ w. X: (N, d), y: (N,), w: (d,)."""
+    """Mean squared error of X @ w. X: (N, d), y: (N,), w: (d,)."""
     return ((X @ w - y) ** 2).mean()
 
 
 def sample_gradients(X: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """(N, d): row n is the gradient of the loss of sample n, (x_n @ w - y_n)^2."""
+    """(N, d): row n is the gradient of (x_n @ w - y_n)^2."""
     return 2 * (X @ w - y).unsqueeze(1) * X
 
 
 def all_batch_gradients(X: Tensor, y: Tensor, w: Tensor, B: int) -> Tensor:
-    """(C(N, B), d): the gradient of every batch of B different samples, each batch once."""
-    batches = torch.tensor(list(combinations(range(len(y)), B)))  # (C(N, B), B)
+    """(C(N, B), d): the gradient of every batch of B different samples."""
+    batches = torch.tensor(list(combinations(range(len(y)), B)))
     return sample_gradients(X, y, w)[batches].mean(dim=1)
 
 
@@ -51,18 +51,18 @@ def all_batch_gradients(X: Tensor, y: Tensor, w: Tensor, B: int) -> Tensor:
 
 # --8<-- [start:floor]
 def noise_floor(x: Tensor, y: Tensor, B: int, lr: float) -> float:
-    """Stationary E[(w - w*)^2] of y_hat = x w when every batch is drawn afresh. x, y: (N,).
+    """Stationary E[(w - w*)^2] of y_hat = x w, every batch drawn afresh.
 
-    Raises ValueError where the mean square diverges.
+    x, y: (N,). Raises ValueError where the mean square diverges.
     """
     w_star = (x @ y) / (x @ x)
-    batches = torch.tensor(list(combinations(range(len(y)), B)))  # (C(N, B), B)
+    batches = torch.tensor(list(combinations(range(len(y)), B)))
     a = (2 * x**2)[batches].mean(dim=1)  # a_B
     c = (2 * x * (x * w_star - y))[batches].mean(dim=1)  # c_B
-    denominator = 2 * a.mean() - lr * (a**2).mean()
-    if denominator <= 0:
-        raise ValueError(f"lr = {lr} is at or above the limit {2 * a.mean() / (a**2).mean():.4f}")
-    return (lr * (c**2).mean() / denominator).item()
+    limit = 2 * a.mean() / (a**2).mean()
+    if lr >= limit:
+        raise ValueError(f"lr = {lr} is at or above the limit {limit:.4f}")
+    return (lr * (c**2).mean() / (2 * a.mean() - lr * (a**2).mean())).item()
 
 
 # --8<-- [end:floor]
@@ -70,7 +70,7 @@ def noise_floor(x: Tensor, y: Tensor, B: int, lr: float) -> float:
 
 # --8<-- [start:minibatches]
 def minibatches(n: int, B: int, gen: torch.Generator) -> tuple[Tensor, ...]:
-    """Cut a random permutation of 0 ... n - 1 into batches of B; the last may be smaller.
+    """Shuffle 0 ... n - 1 and cut it into batches of B; the last may be smaller.
 
     Raises ValueError unless 1 <= B <= n.
     """
@@ -85,14 +85,14 @@ def minibatches(n: int, B: int, gen: torch.Generator) -> tuple[Tensor, ...]:
 # --8<-- [start:train]
 @dataclass
 class History:
-    """U updates: w before the first and after each, (U + 1, d); batch loss before each, (U,)."""
+    """What happened in U updates."""
 
-    w: Tensor
-    loss: Tensor
+    w: Tensor  # before the first update and after each, (U + 1, d)
+    loss: Tensor  # of the batch, before each update, (U,)
 
 
 def train(X: Tensor, y: Tensor, B: int, lr: float, epochs: int, seed: int) -> History:
-    """Gradient descent from w = 0 on batches of B: N is batch GD, 1 is SGD. X: (N, d), y: (N,)."""
+    """From w = 0; B = N is batch GD, B = 1 is SGD. X: (N, d), y: (N,)."""
     gen = torch.Generator().manual_seed(seed)
     w = torch.zeros(X.shape[1], dtype=X.dtype)
     weights, losses = [w], []
@@ -119,7 +119,7 @@ def train_torch(X: Tensor, y: Tensor, B: int, lr: float, epochs: int, seed: int)
     for _ in range(epochs):
         for idx in minibatches(len(y), B, gen):
             optimizer.zero_grad()
-            loss = loss_fn(model(X[idx]).squeeze(1), y[idx])  # (n_b,) and (n_b,)
+            loss = loss_fn(model(X[idx]).squeeze(1), y[idx])
             loss.backward()
             optimizer.step()
     return model
@@ -130,7 +130,7 @@ def train_torch(X: Tensor, y: Tensor, B: int, lr: float, epochs: int, seed: int)
 
 # --8<-- [start:pass_gradient]
 def pass_gradient(X: Tensor, y: Tensor, w: Tensor, B: int, weighted: bool) -> Tensor:
-    """Average the batch gradients of one pass in the given order, by n_b / N or by 1 / batches."""
+    """Average the batch gradients of one pass, by n_b / N or by 1 / batches."""
     batches = torch.arange(len(y)).split(B)
     total = torch.zeros_like(w)
     for idx in batches:
@@ -149,13 +149,13 @@ def least_squares(X: Tensor, y: Tensor) -> Tensor:
 
 
 def excess(X: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """(U,): the loss above its minimum, L(w) - L(w*), for each row of w (U, d). X: (N, d)."""
+    """(U,): L(w) - L(w*) for each row of w. X: (N, d), w: (U, d)."""
     difference = w - least_squares(X, y)  # (U, d)
     return ((X @ difference.T) ** 2).mean(dim=0)
 
 
 def noisy_line(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """y = 2 x + 0.5 + noise of standard deviation 0.5, x uniform in [0, 3]. X: (n, 2), y: (n,)."""
+    """y = 2 x + 0.5 + 0.5 normal noise, x in [0, 3]. X: (n, 2), y: (n,)."""
     gen = torch.Generator().manual_seed(seed)
     x = 3 * torch.rand(n, generator=gen, dtype=torch.float64)
     y = 2 * x + 0.5 + 0.5 * torch.randn(n, generator=gen, dtype=torch.float64)
@@ -169,7 +169,7 @@ def noisy_line(n: int, seed: int) -> tuple[Tensor, Tensor]:
 def ewma(c: Tensor, beta: float) -> Tensor:
     """Smooth a curve (U,): s_0 = c_0, s_i = beta c_i + (1 - beta) s_(i-1).
 
-    beta is the weight of the new value. Raises ValueError unless 0 < beta <= 1.
+    beta weighs the new value. Raises ValueError unless 0 < beta <= 1.
     """
     if not 0 < beta <= 1:
         raise ValueError(f"beta = {beta} is not in (0, 1]")
@@ -184,9 +184,9 @@ def ewma(c: Tensor, beta: float) -> Tensor:
 
 # --8<-- [start:ema_corrected]
 def ema_corrected(c: Tensor, gamma: float) -> Tensor:
-    """v_t = gamma v_(t-1) + (1 - gamma) c_t from v_0 = 0, divided by 1 - gamma^t. c: (U,).
+    """v_t / (1 - gamma^t), v_t = gamma v_(t-1) + (1 - gamma) c_t, v_0 = 0. c: (U,).
 
-    gamma is the weight of the past (Adam calls it beta). Raises ValueError unless 0 <= gamma < 1.
+    gamma weighs the past. Raises ValueError unless 0 <= gamma < 1.
     """
     if not 0 <= gamma < 1:
         raise ValueError(f"gamma = {gamma} is not in [0, 1)")
@@ -238,16 +238,16 @@ def stationary_error(x: Tensor, y: Tensor, B: int, lr: float, shuffle: bool, see
 
 
 def experiment_floor(seed: int) -> dict[str, float]:
-    """Fit y_hat = x w to y = 2 x + 0.5, x = 1, 2, 3: E[(w - w*)^2], fresh and shuffled batches."""
+    """Fit y_hat = x w to y = 2 x + 0.5, x = 1, 2, 3: 10^4 E[(w - w*)^2], fresh and shuffled."""
     x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     y = 2 * x + 0.5
     return {
-        "b1_lr2": stationary_error(x, y, 1, 0.02, False, seed),
-        "b1_lr4": stationary_error(x, y, 1, 0.04, False, seed),
-        "b2_lr2": stationary_error(x, y, 2, 0.02, False, seed),
-        "b2_lr4": stationary_error(x, y, 2, 0.04, False, seed),
-        "shuffled_lr2": stationary_error(x, y, 1, 0.02, True, seed),
-        "shuffled_lr4": stationary_error(x, y, 1, 0.04, True, seed),
+        "b1_lr2": 1e4 * stationary_error(x, y, 1, 0.02, False, seed),
+        "b1_lr4": 1e4 * stationary_error(x, y, 1, 0.04, False, seed),
+        "b2_lr2": 1e4 * stationary_error(x, y, 2, 0.02, False, seed),
+        "b2_lr4": 1e4 * stationary_error(x, y, 2, 0.04, False, seed),
+        "shuffled_lr2": 1e4 * stationary_error(x, y, 1, 0.02, True, seed),
+        "shuffled_lr4": 1e4 * stationary_error(x, y, 1, 0.04, True, seed),
     }
 
 
@@ -271,34 +271,34 @@ def experiment_smoothing(seed: int) -> dict[str, float]:
 
 
 def experiment_budget(seed: int) -> dict[str, float]:
-    """Excess loss after 5 epochs of 1000 samples: the same 5000 sample gradients for each B."""
+    """10^3 (L(w) - L(w*)) after 5 epochs of 1000 samples: 5000 sample gradients for each B."""
     X, y = noisy_line(1000, seed)
     result = {}
     for B, lr in BUDGET_LR.items():
-        result[f"b{B}"] = excess(X, y, train(X, y, B, lr, 5, seed).w[-1:]).item()
+        result[f"b{B}"] = 1e3 * excess(X, y, train(X, y, B, lr, 5, seed).w[-1:]).item()
     return result
 
 
 def experiment_updates(seed: int) -> dict[str, float]:
-    """Excess loss after the same 200 updates with the same learning rate 0.05."""
+    """10^3 (L(w) - L(w*)) after the same 200 updates with the same learning rate 0.05."""
     X, y = noisy_line(1000, seed)
     result = {}
     for B in (1, 10, 100, 1000):
         w = train(X, y, B, 0.05, 200 * B // 1000 + 1, seed).w
-        result[f"b{B}"] = excess(X, y, w[200:201]).item()
+        result[f"b{B}"] = 1e3 * excess(X, y, w[200:201]).item()
     return result
 
 
 def experiment_tiny(seed: int) -> dict[str, float]:
-    """Fifteen points, equal epochs: excess loss of batch GD (lr 0.02) and SGD (lr 0.002)."""
+    """Fifteen points, equal epochs: 10^3 (L(w) - L(w*)), B = 15 (lr 0.02) and B = 5 (0.006)."""
     X, y = points15()
-    full = excess(X, y, train(X, y, 15, 0.02, 600, seed).w)  # (601,)
-    single = excess(X, y, train(X, y, 1, 0.002, 600, seed).w[::15])  # (601,)
+    full = 1e3 * excess(X, y, train(X, y, 15, 0.02, 600, seed).w)  # (601,)
+    small = 1e3 * excess(X, y, train(X, y, 5, 0.006, 600, seed).w[::3])  # (601,)
     return {
         "full_5": full[5].item(),
-        "single_5": single[5].item(),
+        "small_5": small[5].item(),
         "full_600": full[-1].item(),
-        "single_600": single[-100:].mean().item(),  # the last 100 epochs
+        "small_600": small[-100:].mean().item(),  # the last 100 epochs
     }
 
 
@@ -381,12 +381,12 @@ def figure_budget() -> Figure:
 
 
 def figure_tiny() -> Figure:
-    """Excess loss on 15 points after each epoch: SGD stops at its floor, batch GD does not."""
+    """Excess loss on 15 points after each epoch: B = 5 stops at its floor, batch GD does not."""
     X, y = points15()
-    fig, ax = plt.subplots(layout="constrained")
-    single = excess(X, y, train(X, y, 1, 0.002, 600, seed=0).w[::15])
-    ax.semilogy(single, color="C1", lw=0.8, label="B = 1")
+    small = excess(X, y, train(X, y, 5, 0.006, 600, seed=0).w[::3])
     full = excess(X, y, train(X, y, 15, 0.02, 600, seed=0).w)
+    fig, ax = plt.subplots(layout="constrained")
+    ax.semilogy(small, color="C2", lw=0.8, label="B = 5")
     ax.semilogy(full, color="C0", lw=2, label="B = 15")
     ax.set(xlabel="epoch (15 sample gradients)", ylabel="$L(w) - L(w^*)$")
     ax.legend()

@@ -295,6 +295,21 @@ def test_all_three_ways_recover_the_parameters(measured):
     assert values["error_closed"].mean() < values["error_module"].mean()
 
 
+def test_zero_is_a_fine_start_here_and_not_with_a_hidden_layer():
+    X, y = chapter.make_data(50, (2.0, -3.4), 4.2, 0.01, seed=0)
+    w, _ = chapter.train_scratch(X, y, lr=0.1, epochs=200, batch_size=50, seed=0)
+    assert torch.allclose(w, torch.tensor([2.0, -3.4]), atol=0.01)
+    hidden = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    for parameter in hidden.parameters():
+        nn.init.zeros_(parameter)
+    optimizer = torch.optim.SGD(hidden.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        F.mse_loss(hidden(X).squeeze(1), y).backward()
+        optimizer.step()
+    assert not hidden[0].weight.any()
+
+
 def test_expand_as_is_a_method_and_broadcasting_does_it():
     with pytest.raises(NameError, match="name 'expand_as' is not defined"):
         exec("expand_as(x)", {"x": torch.ones(3)})
@@ -364,7 +379,7 @@ def test_train_epoch_trains_and_evaluate_only_looks():
             return output
 
     X, y = chapter.make_data(20, (2.0, -3.4), 4.2, 0.01, seed=0)
-    model = Spy(2)
+    model = Spy(2).eval()
     chapter.train_epoch(model, [(X, y)], torch.optim.SGD(model.parameters(), lr=0.1))
     assert model.seen == (True, True)
     before = copy.deepcopy(model.state_dict())
@@ -463,7 +478,7 @@ def test_choosing_by_validation_loss_beats_a_lucky_batch_when_the_rate_is_large(
     excess = {key: value - 1 for key, value in values.items()}
     # In ten blocks of ten seeds the mean excess of the lucky step is 2.9 to 5.6 times, that of the
     # last step 1.7 to 6.4 times that of the validated epoch.
-    assert excess["hot_lucky"].mean() > 2 * excess["hot_valid"].mean()
+    assert 0.6 > excess["hot_lucky"].mean() > 2 * excess["hot_valid"].mean()
     assert excess["hot_last"].mean() > 1.5 * excess["hot_valid"].mean()
     # With a small rate the two sensible ways differ by at most 0.01 in every block of ten.
     assert abs(excess["cool_valid"].mean() - excess["cool_last"].mean()) < 0.02
@@ -546,7 +561,6 @@ def test_collinear_weights_mean_nothing_and_predict_well(measured):
     assert 0.5 * predicted < values["w1_exact"].std(ddof=1) < 1.5 * predicted
     assert values["w1_exact"].min() < 0 < values["w1_exact"].max()
     assert values["w1_descent"] == pytest.approx(1.0, abs=0.03)
-    assert values["distance_descent"] == pytest.approx(math.sqrt(2), abs=0.01)
     # 1000 test samples: sd of the mean square 0.01 * sqrt(2 / 1000) = 0.0004.
     assert values["test_exact"] == pytest.approx(0.01, abs=0.002)
     assert values["test_descent"] == pytest.approx(values["test_exact"], abs=0.001)
@@ -625,6 +639,15 @@ def test_e10_linear_in_the_parameters_is_enough():
     for feature in (torch.log(x + 2), x.abs()):
         theta = chapter.normal_equation(feature.unsqueeze(1), 5 * feature + 2)
         assert torch.allclose(theta, double(5, 2), atol=1e-9)
+
+
+def test_e10_one_hot_needs_one_class_less():
+    classes = torch.tensor([0, 1, 2, 0, 1, 2])
+    y = double(5, 7, 4, 5, 7, 4)
+    one_hot = F.one_hot(classes).double()
+    assert torch.linalg.matrix_rank(add_ones(one_hot)) == 3  # of 4 columns
+    theta = chapter.normal_equation(one_hot[:, 1:], y)
+    assert torch.allclose(theta, double(2, -1, 5), atol=1e-9)
 
 
 def test_e10_a_wrong_model_still_gives_the_best_line():

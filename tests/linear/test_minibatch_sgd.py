@@ -4,7 +4,7 @@ Everything is float64: a tolerance of 1e-12 is some thousand roundings.
 """
 
 from fractions import Fraction
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 from math import ceil, comb, sqrt
 
 import pytest
@@ -93,10 +93,10 @@ def test_optim_sgd_on_all_data_is_batch_gradient_descent():
 
 
 def test_batch_gradient_is_not_the_sgd_gradient():
-    """E44: 'SGD takes one batch' confuses the two; the mean over a batch is no sample's gradient."""
+    """E44: 'SGD takes one batch' confuses two things: the mean is no sample's gradient."""
     batch = chapter.sample_gradients(X, Y, W)[:4]
     distance = (batch - batch.mean(dim=0)).norm(dim=1)
-    assert (distance > 0.1 * batch.mean(dim=0).norm()).all()
+    assert (distance > 0.05 * batch.mean(dim=0).norm()).all()
 
 
 def test_paths_of_the_figure():
@@ -190,10 +190,8 @@ def coefficients(B):
     a = [2 * x * x for x in xs]
     c = [2 * x * (x * w_star - y) for x, y in zip(xs, ys, strict=True)]
     assert c == [Fraction(-4, 7), Fraction(-2, 7), Fraction(6, 7)] and sum(c) == 0
-    pairs = [
-        (sum(a[n] for n in b) / B, sum(c[n] for n in b) / B) for b in combinations(range(3), B)
-    ]
-    return [p[0] for p in pairs], [p[1] for p in pairs]
+    batches = list(combinations(range(3), B))
+    return [sum(a[n] for n in b) / B for b in batches], [sum(c[n] for n in b) / B for b in batches]
 
 
 def expectation(values):
@@ -244,7 +242,7 @@ def test_measured_floor_is_the_predicted_one(measured):
     values = measured(chapter.experiment_floor)
     # 2000 runs, 90 correlated updates each: the mean of a seed is within about 1 %.
     for key, denominator in {"b1_lr2": 2107, "b1_lr4": 882, "b2_lr2": 8771, "b2_lr4": 3871}.items():
-        assert values[key] * denominator == pytest.approx(1, abs=0.05)
+        assert values[key] * 1e-4 * denominator == pytest.approx(1, abs=0.05)
 
 
 def test_shuffling_lowers_the_floor_to_second_order(measured):
@@ -318,7 +316,7 @@ def test_unweighted_mean_is_unbiased_over_all_orders():
         idx = torch.tensor(order)
         means.append(chapter.pass_gradient(x[idx], 2 * THREE[idx], w, 2, weighted=False).item())
     assert sum(means) / len(means) == pytest.approx(-28 / 3)
-    assert max(means) - min(means) > 5
+    assert sorted(set(means)) == [-11.5, -9.0, -7.5]  # each order is wrong alone
 
 
 # Comparison and limits
@@ -378,14 +376,14 @@ def test_limit_of_the_comparison_data():
 def test_small_batches_lose_at_equal_numbers_of_updates(measured):
     values = measured(chapter.experiment_updates)
     means = [values[key].mean() for key in ("b1", "b10", "b100", "b1000")]
-    assert all(small > 2 * large for small, large in zip(means, means[1:], strict=False))
+    assert all(small > 2 * large for small, large in pairwise(means))
     assert (values["b1"] > 10 * values["b1000"]).all()
 
 
-def test_tiny_data_sgd_leads_at_first_and_stops_at_its_floor(measured):
+def test_tiny_data_small_batches_lead_at_first_and_stop_at_their_floor(measured):
     values = measured(chapter.experiment_tiny)
-    assert (values["single_5"] < 0.5 * values["full_5"]).all()  # seen: 0.19 to 0.27
-    assert (values["single_600"] > 10 * values["full_600"]).all()  # seen: 37 to 54
+    assert (values["small_5"] < 0.5 * values["full_5"]).all()  # seen: 0.20 to 0.22
+    assert (values["small_600"] > 5 * values["full_600"]).all()  # seen: 15 to 25
 
 
 # Smoothing
@@ -416,9 +414,10 @@ def test_unrolled_weights(beta):
         assert smooth[i].item() == pytest.approx(sum(parts))
 
 
-@pytest.mark.parametrize(
-    ("beta", "share", "lag"), [(0.3, sqrt(3 / 17), 7 / 3), (0.05, 39**-0.5, 19)]
-)
+LAGS = [(0.3, sqrt(3 / 17), 7 / 3), (0.05, 1 / sqrt(39), 19)]
+
+
+@pytest.mark.parametrize(("beta", "share", "lag"), LAGS)
 def test_noise_shrinks_and_the_curve_lags(beta, share, lag):
     assert sqrt(beta / (2 - beta)) == pytest.approx(share)
     assert (1 - beta) / beta == pytest.approx(lag)
@@ -455,15 +454,16 @@ def test_first_loss_stays_in_the_smoothed_curve():
     assert chapter.ema_corrected(impulse, 0.95)[45] < 0.01
 
 
-def test_red_curve_of_the_figure_is_late():
+def test_smoothest_curve_of_the_figure_is_late():
     for seed in range(5):
         x, y = chapter.noisy_line(1000, seed)
         history = chapter.train(x, y, 10, 0.0128, 3, seed)
         above = chapter.excess(x, y, history.w)
-        assert above[30] < 0.05 * above[0]  # most is learnt after 30 updates
+        assert above[30] < 0.02 * above[0]  # most is learnt after 30 updates; seen: 0.6 %
         level = history.loss[150:].mean()
         smooth = chapter.ewma(history.loss, 0.05)
-        assert smooth[30] > 8 * level and smooth[60] > 2 * level and smooth[150] < 1.2 * level
+        assert smooth[30] > 10 * level and smooth[60] > 3 * level  # seen: 15 and 4.2
+        assert smooth[100] > 1.25 * level and smooth[150] < 1.35 * level  # seen: 1.44, 1.22
 
 
 def test_smoothing_changes_no_weight():
@@ -480,7 +480,7 @@ def test_smoothing_changes_no_weight():
 
 
 def test_smoothing_does_not_smooth_the_cost():
-    """E09: the curve loses its jitter, its argument is left alone, the cost is the same function."""
+    """E09: the drawn curve loses its jitter; the values behind it and the cost keep theirs."""
     history = chapter.train(X, Y, 4, 0.005, 100, seed=0)
     raw = history.loss.clone()
     before = torch.stack([chapter.mse(X, Y, w) for w in history.w])
@@ -559,7 +559,7 @@ def test_adding_loss_tensors_keeps_every_graph():
         total = total + loss
         sizes.append(graph_size(total.grad_fn, set()))
     assert total.requires_grad
-    assert all(later > earlier for earlier, later in zip(sizes, sizes[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(sizes))
     assert isinstance(total.item(), float)
 
 
