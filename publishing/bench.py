@@ -164,7 +164,7 @@ def bench_serve(tree: Path) -> None:
 
     def shows(path: str, text: str) -> bool:
         with contextlib.suppress(OSError):
-            return text in urllib.request.urlopen(f"{address}{path}").read().decode()
+            return text in urllib.request.urlopen(f"{address}{path}", timeout=20).read().decode()
         return False
 
     try:

@@ -22,10 +22,9 @@ const sizes = new ResizeObserver(entries => {
   }
 })
 
-// The theme's script wraps tables, gives each code block a landmark and each note a bare link.
+// The theme's script wraps tables, and gives each note in the code a link without a name.
 const MENDS = {
   ".md-typeset__scrollwrap": box => sizes.observe(box),
-  ".md-code__nav": nav => nav.setAttribute("role", "none"),
   ".md-annotation__index": link =>
     link.setAttribute("aria-label", `注释 ${link.firstElementChild.dataset.mdAnnotationId}`),
 }
@@ -45,6 +44,31 @@ new MutationObserver(changes => {
     for (const node of addedNodes) if (node.nodeType === Node.ELEMENT_NODE) mend(node)
   }
 }).observe(article, { childList: true, subtree: true })
+
+// Copying. The theme's own buttons make the browser lay the page out once for each of them.
+function addCopyButtons() {
+  const template = document.createElement("template")
+  template.innerHTML =
+    '<div class="md-code__nav"><button type="button" class="md-code__button" data-md-type="copy"' +
+    ' title="复制" aria-label="复制"></button></div>'
+  for (const code of article.querySelectorAll("pre > code")) {
+    code.before(template.content.cloneNode(true))
+  }
+  const dialog = document.querySelector(".md-dialog")
+  dialog.setAttribute("role", "status")
+  let fading
+  article.addEventListener("click", async ({ target }) => {
+    if (!target.matches(".md-code__button")) return
+    const code = target.closest("pre").querySelector("code").cloneNode(true)
+    for (const note of code.querySelectorAll(".md-annotation")) note.remove()
+    await navigator.clipboard.writeText(code.textContent.trimEnd())
+    dialog.firstElementChild.textContent = "已复制"
+    dialog.classList.add("md-dialog--active")
+    clearTimeout(fading)
+    fading = setTimeout(() => dialog.classList.remove("md-dialog--active"), 2000)
+  })
+}
+if (navigator.clipboard) addCopyButtons()
 
 // The theme's icons for menu and search are labels, which the keyboard passes over.
 for (const [box, name] of [["__drawer", "目录"], ["__search", "搜索"]]) {

@@ -193,8 +193,7 @@ def test_an_interrupted_run_keeps_what_had_finished_and_leaves_no_process(
 
 def test_two_builds_at_once_run_each_function_once(light_project, monkeypatch):
     project = light_project
-    running, go = Signal(project.root / "running"), project.root / "go"
-    os.mkfifo(go)
+    running, go = Signal(project.root / "running"), Signal(project.root / "go")
     log = project.root / "log"
     project.write(
         MODULE_FILE,
@@ -206,8 +205,8 @@ def experiment_first(seed):
         print("first", file=file)
     with open({str(running.path)!r}, "w") as pipe:
         print("running", file=pipe, flush=True)
-    with open({str(go)!r}) as pipe:
-        return {{"x": len(pipe.read())}}
+    with open({str(go.path)!r}) as pipe:
+        return {{"x": len(pipe.readline())}}
 
 def experiment_second(seed):
     with open({str(log)!r}, "a") as file:
@@ -222,7 +221,7 @@ def experiment_second(seed):
 
         def report(line: str) -> None:
             lines.append(line)
-            go.write_text("go")  # only now can the first build finish
+            go.send()  # only now can the first build finish
 
         runner.bring_up_to_date(project.modules, report)
         out, err = one.communicate(timeout=PATIENCE)
@@ -230,7 +229,7 @@ def experiment_second(seed):
     assert out.startswith("ran snippets/part/chapter.py")
     assert lines == ["another build is running the snippets; waiting for it"]
     assert sorted(log.read_text().split()) == ["first", "second"]
-    assert runner.values(project.modules[0], "first") == {"x": [2.0]}
+    assert runner.values(project.modules[0], "first") == {"x": [3.0]}
 
 
 def test_nothing_is_run_again_until_something_changes(book):

@@ -224,9 +224,9 @@ def run(book: Book, *arguments: str, **environment: str) -> tuple[int, str]:
 
 
 class Signal:
-    """A named pipe through which a snippet says where it is, and that ends when its process does.
+    """A named pipe on which a snippet says where it is, waits, or is known to have ended.
 
-    Neither side polls or sleeps; a test that would wait for ever fails after PATIENCE seconds.
+    Nobody sleeps, and a test that would wait for ever fails after PATIENCE seconds.
     """
 
     def __init__(self, path: Path):
@@ -241,6 +241,10 @@ class Signal:
         """Wait until the snippet has written something."""
         assert self.poll.poll(PATIENCE * 1000), f"nobody wrote to {self.path}"
         return os.read(self.fd, 1000)
+
+    def send(self) -> None:
+        """Let a snippet that reads a line from the pipe go on."""
+        os.write(self.fd, b"go\n")
 
     def wait_for_end(self) -> None:
         """Wait until no process holds the pipe open any more."""
