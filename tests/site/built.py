@@ -82,7 +82,7 @@ def build(folder: Path, before: str = "", **environment: str) -> None:
     inherited = {k: v for k, v in os.environ.items() if k not in {"REPO_URL", "SITE_URL"}}
     run = f"{before}\nfrom mkdocs.__main__ import cli; cli()"
     done = subprocess.run(
-        [sys.executable, "-c", run, "build", "--strict", "--quiet", "-d", str(folder)],
+        [sys.executable, "-c", run, "build", "--strict", "-d", str(folder)],
         cwd=ROOT,
         env=inherited | {"NO_MKDOCS_2_WARNING": "1"} | environment,
         capture_output=True,
