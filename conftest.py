@@ -1,5 +1,6 @@
 """Seeds, no network, measured results, and each page of the book as one program."""
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -8,8 +9,13 @@ import pytest
 import torch
 from markdown_it.token import Token
 
-from publishing import pages, runner
+from publishing import ROOT, pages, runner
 from publishing.modules import Module
+
+# Real data sets, where they lie beside the repository; tests that need them are skipped elsewhere.
+BESIDE = ROOT.parent / "shared" / "data"
+if BESIDE.is_dir():
+    os.environ.setdefault("DATA_DIR", str(BESIDE))
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 

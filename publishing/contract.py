@@ -227,5 +227,23 @@ def problems(root: Path, modules: list[Module]) -> list[str]:
             if other.path in texts
         ]
         if path not in texts:
-            found.append(f"{module.relative_file}: its page docs/zh/{path}.md is missing")
+            found += _pageless_problems(module, texts)
     return found
+
+
+def _pageless_problems(module: Module, texts: dict[str, str]) -> list[str]:
+    """A module without a page of its own must be shown whole by the other pages."""
+    shown = {
+        name
+        for text in texts.values()
+        for fence in pages.fences(text)
+        for name in fence.included
+        if name.startswith(f"{module.path}.py:")
+    }
+    if not shown:
+        return [f"{module.relative_file}: its page docs/zh/{module.path}.md is missing"]
+    return [
+        f"{module.relative_file}: no page shows the section '{section}'"
+        for section in module.sections
+        if f"{module.path}.py:{section}" not in shown
+    ]

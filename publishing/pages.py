@@ -189,6 +189,8 @@ def module_page(module: Module) -> str:
 
     name = module.path.rpartition("/")[2]
     up = "../" * (module.path.count("/") + 1)
+    page = module.root / "docs" / "zh" / f"{module.path}.md"
+    back = f"[回到这一章]({up}{module.path}.md) · " if page.is_file() else ""
     text = [
         "---",
         f"title: {module.relative_file}",
@@ -196,7 +198,7 @@ def module_page(module: Module) -> str:
         "search:\n  exclude: true",
         "---",
         f"# `{module.relative_file}` {{#module}}\n",
-        f"[回到这一章]({up}{module.path}.md) · [下载 `{name}.py`]({name}.py){{ download }}\n",
+        f"{back}[下载 `{name}.py`]({name}.py){{ download }}\n",
         block(0, starts[0][0] - 1 if starts else len(lines)),
     ]
     for index, (first, definition) in enumerate(starts):

@@ -19,6 +19,10 @@ from publishing.store import Outcome
 torch.set_num_threads(1)
 # The first optimizer of a process imports torch._dynamo, 3 s of CPU: once here, not in every fork.
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+# So do the libraries that only some chapters use; an environment may lack them.
+for library in ("pandas", "sklearn.datasets"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(library)
 
 DEFAULT_SEEDS = range(5)
 
