@@ -23,10 +23,10 @@ $(STAMP): requirements.txt
 	@touch $@
 
 serve: $(STAMP)
-	$(BIN)/mkdocs serve
+	$(BIN)/python -m mkdocs serve
 
 site: $(STAMP)
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m mkdocs build --strict
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """What runs inside a worker process. The fork server imports this module once, with torch."""
 
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -11,10 +12,12 @@ from importlib.machinery import FileFinder, SourceFileLoader
 from multiprocessing import parent_process
 from threading import Thread
 
-import torch
+gc.disable()  # collecting while a hundred thousand objects are being imported costs 1 s in 9
 
-from publishing import figures
-from publishing.store import Outcome
+import torch  # noqa: E402
+
+from publishing import figures  # noqa: E402
+from publishing.store import Outcome  # noqa: E402
 
 torch.set_num_threads(1)
 # The first optimizer of a process imports torch._dynamo, 3 s of CPU: once here, not in every fork.
@@ -23,6 +26,7 @@ torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 for library in ("pandas", "sklearn.datasets"):
     with contextlib.suppress(ImportError):
         importlib.import_module(library)
+gc.enable()
 
 DEFAULT_SEEDS = range(5)
 
