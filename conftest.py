@@ -63,17 +63,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class PageProgram:
     """Gives pytest-markdown-docs a page's fences as one program, a call for each fence."""
 
+    def __init__(self) -> None:
+        # Those of every page: a program names them by number, so that a traceback stays short.
+        self.steps: list[pages.Step] = []
+
     def parse(self, text: str) -> list[Token]:
-        calls = [f"__run_step__({step!r}, globals())" for step in pages.program(text)]
+        first = len(self.steps)
+        self.steps += pages.program(text)
+        calls = [f"__run_step__({n}, globals())\n" for n in range(first, len(self.steps))]
         if not calls:
             return []
-        content = "\n".join(["from publishing.pages import Step", *calls]) + "\n"
-        return [Token("fence", "code", 0, map=[0, 1], info="python", content=content)]
+        return [Token("fence", "code", 0, map=[0, 1], info="python", content="".join(calls))]
+
+
+PAGE_PROGRAM = PageProgram()
 
 
 def pytest_markdown_docs_markdown_it() -> PageProgram:
-    return PageProgram()
+    return PAGE_PROGRAM
 
 
 def pytest_markdown_docs_globals() -> dict:
-    return {"__run_step__": pages.run_step}
+    return {"__run_step__": lambda n, scope: pages.run_step(PAGE_PROGRAM.steps[n], scope)}

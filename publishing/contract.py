@@ -26,6 +26,8 @@ FRONT_MATTER = re.compile(r"(?s)---\n(.*?)\n---\n")
 HEADING = re.compile(r"^ *(#{1,6})\s*(.*?)\s*$")  # to Markdown, `##x` is a heading as well
 UNDERLINE = re.compile(r"^(=+|-+) *$")
 HEADING_ID = re.compile(r"\{[^}]*#([A-Za-z][\w-]*)(?:\s[^}]*)?\}\s*$", re.ASCII)
+CHINESE = re.compile(r"[\u3000-\u9fff\uff00-\uffef]")
+LONGEST_SECTION = 30
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+?)(\w+)\.svg[^)]*\)")
 
 
@@ -127,6 +129,24 @@ def _fence_problems(where: str, text: str) -> list[str]:
         elif "输出" in fence.info and (previous is None or previous.language != "python"):
             found.append(f"{where}:{line}: an output block follows no python fence")
         previous = fence
+        if fence.language == "python":
+            for number, code in enumerate(fence.text.splitlines(), fence.line):
+                if CHINESE.search(code):
+                    found.append(f"{where}:{number}: no Chinese in code: '{code.strip()}'")
+    return found
+
+
+def _module_problems(module: Module) -> list[str]:
+    found = [
+        f"{module.relative_file}: the section '{name}' has {lines} lines; split it, "
+        f"{LONGEST_SECTION} are the most a reader takes in at once"
+        for name, lines in module.sections.items()
+        if lines > LONGEST_SECTION
+    ]
+    for number, line in enumerate(module.source.splitlines(), 1):
+        if CHINESE.search(line):
+            where = f"{module.relative_file}:{number}"
+            found.append(f"{where}: no Chinese in code: '{line.strip()}'")
     return found
 
 
@@ -221,6 +241,7 @@ def problems(root: Path, modules: list[Module]) -> list[str]:
         except PublishingError as error:
             found.append(f"{where}: {error}")
     for path, module in by_path.items():
+        found += _module_problems(module)
         found += [
             f"{module.relative_file}: imports another chapter, {other.relative_file}"
             for other in module.local_imports

@@ -81,28 +81,31 @@ class Module:
         return self._functions("experiment_")
 
     @cached_property
-    def sections(self) -> list[str]:
-        """Names of the `--8<-- [start:name]` sections, in file order.
+    def sections(self) -> dict[str, int]:
+        """Names of the `--8<-- [start:name]` sections, in file order, and their lines of code.
 
         Raises:
             PublishingError: a section is opened twice, closed without being open or left open.
         """
-        names: list[str] = []
+        lines: dict[str, int] = {}
         open_sections: list[str] = []
         for number, line in enumerate(self.source.splitlines(), 1):
             where = f"{self.relative_file}:{number}"
             if match := SECTION_START.match(line):
-                if match[1] in names:
+                if match[1] in lines:
                     raise PublishingError(f"{where}: section '{match[1]}' starts a second time")
-                names.append(match[1])
+                lines[match[1]] = 0
                 open_sections.append(match[1])
             elif match := SECTION_END.match(line):
                 if match[1] not in open_sections:
                     raise PublishingError(f"{where}: section '{match[1]}' ends but is not open")
                 open_sections.remove(match[1])
+            else:
+                for name in open_sections:
+                    lines[name] += 1
         if open_sections:
             raise PublishingError(f"{self.relative_file}: section '{open_sections[0]}' never ends")
-        return names
+        return lines
 
     @cached_property
     def local_imports(self) -> list["Module"]:

@@ -133,6 +133,10 @@ BROKEN = {
         ('```text title="输出"', '```text title="输出："'),
         ['docs/zh/part/chapter.md:37: only ```text title="输出" is compared with the output'],
     ),
+    "Chinese in code": (
+        ("```python\nprint(double(3))", "```python\nprint(double(3))  # 六"),
+        ["docs/zh/part/chapter.md:34: no Chinese in code: 'print(double(3))  # 六'"],
+    ),
     "an include by line number": (
         ("part/chapter.py:double", "part/chapter.py:10:13"),
         [
@@ -186,6 +190,28 @@ def test_what_no_page_uses_is_named(book):
         "snippets/part/chapter.py: no page quotes experiment_unused()",
         "snippets/part/unused.py: its page docs/zh/part/unused.md is missing",
     ]
+
+
+def test_chinese_and_too_long_a_section_in_a_module_are_named(book):
+    book.edit(MODULE_FILE, "# --8<-- [end:double]", "# 两倍\n" * 27 + "# --8<-- [end:double]")
+    lines = (book.root / MODULE_FILE).read_text(encoding="utf-8").splitlines()
+    length = lines.index("# --8<-- [end:double]") - lines.index("# --8<-- [start:double]") - 1
+    assert length > 30
+    first = lines.index("# 两倍") + 1
+    assert book.problems == [
+        f"snippets/part/chapter.py: the section 'double' has {length} lines; split it, "
+        "30 are the most a reader takes in at once",
+        *(
+            f"snippets/part/chapter.py:{number}: no Chinese in code: '# 两倍'"
+            for number in range(first, first + 27)
+        ),
+    ]
+    text = "\n".join(lines).replace("# 两倍", "# twice")
+    while length > 30:  # 30 lines are allowed, 31 are not
+        assert len(book.problems) > 0
+        text, length = text.replace("# twice\n", "", 1), length - 1
+        book.write(MODULE_FILE, text)
+    assert book.problems == []
 
 
 def test_a_page_without_module_and_test_is_named(book):
