@@ -8,6 +8,8 @@ let corpus = ""
 
 const MARKUP = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" }
 const ENTITIES = { lt: "<", gt: ">", quot: '"', amp: "&", "#39": "'" }
+// Words of a question; between them stand its terms.
+const ASKING = /为什么|怎么办|怎么|怎样|如何|什么|多少|会|吗|呢/
 const SEPARATOR = /[\s\u200b\u3000，。、；：？！“”‘’（）《》]+/
 
 const escaped = text => text.replace(/[&<>"]/g, character => MARKUP[character])
@@ -51,7 +53,8 @@ function setup(docs) {
 // A word that is nowhere in the book is taken apart into the longest pieces that are.
 function termsOf(query) {
   const terms = new Set()
-  for (const word of query.toLowerCase().split(SEPARATOR)) {
+  const words = query.toLowerCase().split(SEPARATOR)
+  for (const word of words.flatMap(word => (corpus.includes(word) ? word : word.split(ASKING)))) {
     for (let start = 0; start < word.length; ) {
       let end = word.length
       while (end > start && !corpus.includes(word.slice(start, end))) end--
