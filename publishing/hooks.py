@@ -3,6 +3,8 @@
 import logging
 import subprocess
 import sys
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -28,6 +30,48 @@ material_search.jieba = None
 _modules: dict[str, Module] = {}
 
 
+@dataclass
+class Rendered:
+    """What converting a page's Markdown gave, for the next rebuild under `mkdocs serve`."""
+
+    key: str
+    content: str
+    attributes: dict
+
+    ATTRIBUTES = ("toc", "present_anchor_ids", "_title_from_render")
+
+    def restore(self, page, files) -> None:
+        """Set what Page.render would have set."""
+        page.content = self.content
+        for name in self.ATTRIBUTES:
+            setattr(page, name, self.attributes[name])
+        page.links_to_anchors = {
+            files.get_file_from_path(path): anchors
+            for path, anchors in self.attributes["links_to_anchors"].items()
+        }
+
+    @classmethod
+    def of(cls, page, key: str) -> "Rendered":
+        attributes = {name: getattr(page, name) for name in cls.ATTRIBUTES}
+        links = page.links_to_anchors or {}
+        attributes["links_to_anchors"] = {file.src_uri: links[file] for file in links}
+        return cls(key, page.content, attributes)
+
+
+class Complaints(logging.Handler):
+    """Counts warnings: a page that caused one is rendered again, to warn again."""
+
+    count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+
+
+# By source path, and only under `mkdocs serve`: an edit then renders one page, not all.
+_rendered: dict[str, Rendered] | None = None
+_complaints = Complaints(logging.WARNING)
+
+
 def _problem(page):
     return lambda text: log.warning("%s: %s", page.file.src_uri, text)
 
@@ -51,8 +95,11 @@ def _origin() -> str:
 
 
 def on_startup(*, command, dirty):
+    global _rendered
     if command == "serve":
         runner.warm_up()
+        _rendered = {}
+        logging.getLogger("mkdocs").addHandler(_complaints)
 
 
 def on_config(config):
@@ -117,19 +164,40 @@ def on_page_markdown(markdown, page, config, files):
     others = [e for e in config.markdown_extensions if not isinstance(e, PublishingExtension)]
     config.markdown_extensions[:] = [*others, extension]
     module = _module_of(page)
-    if module is None:
-        return markdown
-    report_url = None
-    if config.repo_url:
-        query = urlencode({"template": "mistake.yml", "page": page.canonical_url})
-        report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
-    markdown = pages.add_facts(markdown, module)
-    return markdown + pages.provenance(module, up, report_url)
+    if module is not None:
+        report_url = None
+        if config.repo_url:
+            query = urlencode({"template": "mistake.yml", "page": page.canonical_url})
+            report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
+        markdown = pages.add_facts(markdown, module) + pages.provenance(module, up, report_url)
+    if _rendered is not None:
+        page.complaints = _complaints.count
+        page.key = _render_key(markdown, module, config, files)
+        kept = _rendered.get(src)
+        if kept and kept.key == page.key:
+            page.render = lambda config, files: kept.restore(page, files)
+    return markdown
+
+
+def _render_key(markdown: str, module: Module | None, config, files) -> str:
+    """Name everything that a page's HTML depends on: text, modules it shows, files, settings."""
+    shown = [
+        other.key()
+        for other in _modules.values()
+        if other == module
+        or f"{other.path}.py" in markdown
+        or f"{other.path.rpartition('/')[2]}/" in markdown  # the folder of its figures
+    ]
+    settings = Path(config.config_file_path).read_text(encoding="utf-8")
+    paths = sorted(file.src_uri for file in files)
+    return sha256(repr((markdown, shown, settings, paths)).encode()).hexdigest()
 
 
 def on_page_content(html, page, config, files):
     for text in pages.rendering_problems(html):
         _problem(page)(text)
+    if _rendered is not None and page.complaints == _complaints.count:
+        _rendered[page.file.src_uri] = Rendered.of(page, page.key)
     return html
 
 

@@ -1,0 +1,80 @@
+"""Rebuilds under `mkdocs serve`: only what changed is rendered, and the site is that of a build."""
+
+import json
+from pathlib import Path
+
+from tests.publishing.tiny import MODULE_FILE, PAGE_FILE, Book, run
+
+# What `mkdocs serve` does: hooks are told of the command once, then a config of its own each time.
+REBUILDS = """
+import json, logging, pathlib, sys
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs.structure import pages
+
+logging.basicConfig()
+rendered = []
+render = pages.Page.render
+pages.Page.render = lambda page, *rest: (rendered.append(page.file.src_uri), render(page, *rest))
+load_config().plugins.on_startup(command="serve", dirty=False)
+said = []
+for number, edit in enumerate([None, *json.loads(sys.argv[1])]):
+    if edit:
+        path, old, new = edit
+        file = pathlib.Path(path)
+        text = file.read_text(encoding="utf-8")
+        assert old in text
+        file.write_text(text.replace(old, new), encoding="utf-8")
+    rendered.clear()
+    build(load_config(site_dir=f"site{number}"))
+    said.append(sorted(rendered))
+print("RENDERED " + json.dumps(said))
+"""
+
+
+def rebuilds(project: Book, *edits: tuple[str, str, str]) -> tuple[list[list[str]], str]:
+    """Build, then edit and build again; return what each build rendered, and all that was said."""
+    status, said = run(project, "-c", REBUILDS, json.dumps(edits))
+    assert status == 0, said
+    last = next(line for line in said.splitlines() if line.startswith("RENDERED "))
+    return json.loads(last.removeprefix("RENDERED ")), said
+
+
+def site(folder: Path) -> dict[str, bytes]:
+    """Return the pages of a site and its search index."""
+    files = [*folder.rglob("*.html"), *folder.rglob("*.json")]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+ALL = ["code/part/chapter.md", "index.md", PAGE_FILE.removeprefix("docs/zh/")]
+
+
+def test_an_edit_renders_what_it_touches_and_the_site_is_that_of_a_fresh_build(project):
+    rendered, _ = rebuilds(
+        project,
+        ("docs/zh/index.md", "读", "读完"),
+        (MODULE_FILE, "return 2 * x", "return x + x"),
+        ("mkdocs.yml", "permalink_title: 本节的链接", "permalink_title: 链接"),
+    )
+    assert rendered == [ALL, ["index.md"], ["code/part/chapter.md", "part/chapter.md"], ALL]
+    status, said = run(project, "-m", "mkdocs", "build", "-d", "fresh")
+    assert status == 0, said
+    last, fresh = site(project.root / "site3"), site(project.root / "fresh")
+    assert last.keys() == fresh.keys() and "part/chapter/index.html" in fresh
+    for file in fresh.keys() - {"404.html"}:  # serve knows its address, 404.html needs it
+        assert last[file] == fresh[file], file
+
+
+def test_a_fault_is_reported_at_every_rebuild_until_it_is_mended(project):
+    project.edit(PAGE_FILE, "## 先失败", "[甲](nowhere.md) [乙](../index.md#lost)\n\n## 先失败")
+    rendered, said = rebuilds(
+        project,
+        ("docs/zh/index.md", "读", "读完"),
+        (PAGE_FILE, "[甲](nowhere.md) ", ""),
+        ("docs/zh/index.md", "读完", "读"),
+        ("docs/zh/index.md", "{#home}", "{#home}\n\n## 丢失 {#lost}"),
+    )
+    assert rendered[1] == ["index.md", "part/chapter.md"]
+    assert rendered[3] == ["index.md"]
+    assert said.count("'nowhere.md', but the target") == 2
+    assert said.count("does not contain an anchor '#lost'") == 4
