@@ -17,6 +17,7 @@ PIPELINE = "basics/data_pipeline/"
 INFORMATION = "classification/information_theory/"
 LOGISTIC = "classification/logistic_regression/"
 SOFTMAX = "classification/softmax_regression/"
+PERCEPTRON = "networks/multilayer_perceptron/"
 
 WANTED = {
     "自动微分": AUTOGRAD,
@@ -93,6 +94,15 @@ WANTED = {
     "softmax 溢出": SOFTMAX,
     "温度": SOFTMAX,
     "softmax 为什么会溢出": SOFTMAX,
+    "多层感知机": PERCEPTRON,
+    "隐藏层": PERCEPTRON,
+    "激活函数": PERCEPTRON,
+    "ReLU": PERCEPTRON,
+    "LeakyReLU": PERCEPTRON,
+    "tanh": PERCEPTRON,
+    "死单元": PERCEPTRON,
+    "异或": PERCEPTRON,
+    "梯度消失": PERCEPTRON,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
