@@ -169,7 +169,7 @@ def bench_serve(tree: Path) -> None:
 
     try:
         _wait_for(lambda: shows("/", "</html>"))
-        time.sleep(5)  # the fork server loads torch in the background
+        time.sleep(15)  # the fork server loads torch in the background
         page = tree / "docs/zh/linear/gradient_descent.md"
         page.write_text(page.read_text(encoding="utf-8") + "\n编辑标记一\n", encoding="utf-8")
         seconds = _wait_for(lambda: shows("/linear/gradient_descent/", "编辑标记一"))

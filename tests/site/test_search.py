@@ -13,6 +13,7 @@ ERROR = "linear/mean_squared_error/"
 DESCENT = "linear/gradient_descent/"
 BATCH = "linear/minibatch_sgd/"
 REGRESSION = "linear/linear_regression/"
+TENSORS = "basics/tensors/"
 PIPELINE = "basics/data_pipeline/"
 INFORMATION = "classification/information_theory/"
 LOGISTIC = "classification/logistic_regression/"
@@ -35,7 +36,6 @@ WANTED = {
     "backward": AUTOGRAD,
     "均方误差": ERROR,
     "离群点": ERROR,
-    "广播": ERROR,
     "等高线": ERROR,
     "meshgrid": ERROR,
     "梯度下降": DESCENT,
@@ -103,6 +103,17 @@ WANTED = {
     "死单元": PERCEPTRON,
     "异或": PERCEPTRON,
     "梯度消失": PERCEPTRON,
+    "张量": TENSORS,
+    "广播": TENSORS,
+    "形状": TENSORS,
+    "keepdim": TENSORS,
+    "reshape 和 view 的区别": TENSORS,
+    "contiguous": TENSORS,
+    "步幅": TENSORS,
+    "from_numpy": TENSORS,
+    "non-singleton dimension": TENSORS,
+    "Found no NVIDIA driver": TENSORS,
+    "原地": TENSORS,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
