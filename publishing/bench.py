@@ -42,7 +42,7 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def copy_of_the_tree(target: Path) -> None:
-    names = ("docs", "snippets", "publishing", "tests", "mkdocs.yml", "pyproject.toml")
+    names = ("docs", "snippets", "records", "publishing", "tests", "mkdocs.yml", "pyproject.toml")
     for name in names:
         source = ROOT / name
         if source.is_dir():

@@ -45,6 +45,11 @@ class Module:
         return f"snippets/{self.path}.py"
 
     @property
+    def record_file(self) -> Path:
+        """Results on a real data set, recorded by hand, which the chapter's figures may show."""
+        return self.root / "records" / f"{self.path.rpartition('/')[2]}.json"
+
+    @property
     def import_name(self) -> str:
         return "snippets." + self.path.replace("/", ".")
 
@@ -142,9 +147,11 @@ class Module:
         )
 
     def key(self) -> str:
-        """Hash everything the outcome depends on: code, local imports, runner and versions."""
+        """Hash what the outcome depends on: code, local imports, record, runner and versions."""
         digest = hashlib.sha256()
         parts = [self.source, *(other.source for other in self.local_imports)]
+        if self.record_file.is_file():
+            parts.append(self.record_file.read_text(encoding="utf-8"))
         for name in ("worker.py", "figures.py"):
             parts.append((Path(__file__).parent / name).read_text(encoding="utf-8"))
         parts.append(repr(library_versions()))

@@ -327,6 +327,14 @@ def test_another_version_of_a_library_makes_everything_stale(book, monkeypatch):
     assert len(runner.stale_tasks(book.modules)) == 2
 
 
+def test_a_new_record_makes_its_chapter_stale(book):
+    book.run()
+    book.write("records/other.json", "[]")
+    assert runner.stale_tasks(book.modules) == []
+    book.write("records/chapter.json", "[]")
+    assert len(runner.stale_tasks(book.modules)) == 2
+
+
 def test_another_runner_makes_everything_stale(project):
     # The copy's own `figures.py` is part of the key.
     key = "from publishing.modules import find_modules; print(find_modules()[0].key())"

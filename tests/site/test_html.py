@@ -139,7 +139,7 @@ def test_math_font_has_every_character(soup):
     file = ROOT / "docs" / "assets" / "fonts" / "latin-modern-math.woff2"
     font = set(TTFont(io.BytesIO(file.read_bytes())).getBestCmap())
     # Chinese in \text{} comes from the reader's own font; invisible operators are never drawn.
-    elsewhere = re.compile(r"[\u2061-\u2064\u200b\u3000-\u9fff\uff00-\uffef\s]")
+    elsewhere = re.compile(r"[\u2061-\u2064\u200b\ufe0e\u3000-\u9fff\uff00-\uffef\s]")
     missing = {}
     for page in PAGES:
         for math in soup(page).find_all("math"):

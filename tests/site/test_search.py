@@ -18,6 +18,7 @@ PIPELINE = "basics/data_pipeline/"
 INFORMATION = "classification/information_theory/"
 LOGISTIC = "classification/logistic_regression/"
 SOFTMAX = "classification/softmax_regression/"
+BIKES = "networks/bike_sharing/"
 PERCEPTRON = "networks/multilayer_perceptron/"
 
 WANTED = {
@@ -114,6 +115,15 @@ WANTED = {
     "non-singleton dimension": TENSORS,
     "Found no NVIDIA driver": TENSORS,
     "原地": TENSORS,
+    "单车": BIKES,
+    "归一化": BIKES,
+    "反变换": BIKES,
+    "数据泄漏": BIKES,
+    "随机划分": BIKES,
+    "上周同一小时": BIKES,
+    "换单位": BIKES,
+    "通用逼近": BIKES,
+    "基线": BIKES,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
