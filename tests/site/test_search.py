@@ -13,6 +13,7 @@ ERROR = "linear/mean_squared_error/"
 DESCENT = "linear/gradient_descent/"
 BATCH = "linear/minibatch_sgd/"
 REGRESSION = "linear/linear_regression/"
+INTRODUCTION = "basics/introduction/"
 TENSORS = "basics/tensors/"
 PIPELINE = "basics/data_pipeline/"
 INFORMATION = "classification/information_theory/"
@@ -124,6 +125,15 @@ WANTED = {
     "换单位": BIKES,
     "通用逼近": BIKES,
     "基线": BIKES,
+    "机器学习": INTRODUCTION,
+    "监督学习": INTRODUCTION,
+    "强化学习": INTRODUCTION,
+    "多臂赌博机": INTRODUCTION,
+    "经验风险": INTRODUCTION,
+    "迁移学习": INTRODUCTION,
+    "分布偏移": INTRODUCTION,
+    "循环网络": INTRODUCTION,
+    "No module named 'pytorch'": INTRODUCTION,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
