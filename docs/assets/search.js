@@ -136,7 +136,9 @@ function search(query) {
       })),
     )
   }
-  return results.sort((a, b) => b[0].score - a[0].score)
+  // Of equals, a chapter comes before the glossary and the notation.
+  const depth = ([{ location }]) => location.split("/").length
+  return results.sort((a, b) => b[0].score - a[0].score || depth(b) - depth(a))
 }
 
 addEventListener("message", ({ data: { type, data } }) => {
