@@ -136,9 +136,9 @@ function search(query) {
       })),
     )
   }
-  // Of equals, a chapter comes before the glossary and the notation.
-  const depth = ([{ location }]) => location.split("/").length
-  return results.sort((a, b) => b[0].score - a[0].score || depth(b) - depth(a))
+  // Of equals, the glossary comes last: it only points to the others.
+  const points = ([{ location }]) => location.startsWith("glossary/")
+  return results.sort((a, b) => b[0].score - a[0].score || points(a) - points(b))
 }
 
 addEventListener("message", ({ data: { type, data } }) => {
