@@ -19,6 +19,7 @@ PIPELINE = "basics/data_pipeline/"
 INFORMATION = "classification/information_theory/"
 LOGISTIC = "classification/logistic_regression/"
 SOFTMAX = "classification/softmax_regression/"
+SELECTION = "generalization/model_selection/"
 BIKES = "networks/bike_sharing/"
 PERCEPTRON = "networks/multilayer_perceptron/"
 
@@ -134,6 +135,14 @@ WANTED = {
     "分布偏移": INTRODUCTION,
     "循环网络": INTRODUCTION,
     "No module named 'pytorch'": INTRODUCTION,
+    "模型选择": SELECTION,
+    "交叉验证": SELECTION,
+    "留一法": SELECTION,
+    "测试集只用一次": SELECTION,
+    "分组划分": SELECTION,
+    "泛化误差": SELECTION,
+    "超参数": SELECTION,
+    "random_split": SELECTION,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
