@@ -20,6 +20,7 @@ INFORMATION = "classification/information_theory/"
 LOGISTIC = "classification/logistic_regression/"
 SOFTMAX = "classification/softmax_regression/"
 SELECTION = "generalization/model_selection/"
+OVERFITTING = "generalization/overfitting/"
 BIKES = "networks/bike_sharing/"
 PERCEPTRON = "networks/multilayer_perceptron/"
 
@@ -143,6 +144,14 @@ WANTED = {
     "泛化误差": SELECTION,
     "超参数": SELECTION,
     "random_split": SELECTION,
+    "过拟合": OVERFITTING,
+    "欠拟合": OVERFITTING,
+    "学习曲线": OVERFITTING,
+    "早停": OVERFITTING,
+    "early stopping": OVERFITTING,
+    "双下降": OVERFITTING,
+    "随机标签": OVERFITTING,
+    "方差": OVERFITTING,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
