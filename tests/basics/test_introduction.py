@@ -123,7 +123,7 @@ def test_the_largest_norm_has_another_steepest_direction():
 
 
 def test_training_error_below_best_risk_below_risk_in_use():
-    # Equation (5) with 20 constants as the family and |y - theta|^2: risks by formula.
+    # Equation (5) with 21 constants as the family and |y - theta|^2: risks by formula.
     g = torch.Generator().manual_seed(0)
     y = torch.randn(20_000, 10, generator=g, dtype=torch.float64)  # (repeats, n)
     thetas = torch.linspace(-1, 1, 21, dtype=torch.float64)
@@ -227,6 +227,8 @@ def test_sizes_and_shapes_of_the_zoo(name, size):
     assert sum(p.numel() for p in net.parameters()) == size
     assert size == {"FC": 50890, "CNN": 5994, "RNN": 6666}[name]
     assert net(torch.zeros(5, 1, 28, 28)).shape == (5, 10)
+    if name != "FC":
+        assert 7 < 50890 / size < 9  # about eight times fewer
 
 
 def test_the_figure_of_the_cnn_shows_its_shapes():
@@ -308,6 +310,7 @@ def test_the_ink_is_lost_in_the_last_layers():
     hits = torch.zeros(4)
     for seed in range(5):
         X, y, X_test, _ = load_digits(seed)
+        assert X.shape == (1437, 64)
         net = chapter.train_digits(X, y, seed)
         ink, ink_test = X.mean(1), X_test.mean(1)
         for layer in range(4):

@@ -328,6 +328,9 @@ def test_last_line_of_the_guess_changes_a_float_tensor():
     x = matrix().float()
     x.float()[2, 0] = 100
     assert x[2, 0] == 100
+    x = matrix().double()  # of the floats only float32
+    x.float()[2, 0] = 100
+    assert x[2, 0] == 8
 
 
 def test_rebinding_leaves_other_names_alone_and_augmented_assignment_does_not():
@@ -392,6 +395,7 @@ def test_meta_tensors_check_shapes_and_devices():
     assert (x.unsqueeze(1) + torch.zeros(4, 3, device="meta")).shape == (2, 4, 3)
     with pytest.raises(RuntimeError, match="not on the expected device meta"):
         x + torch.zeros(3)
+    assert (x + torch.tensor(1.0)).device.type == "meta"  # shape (): a number like any other
 
 
 @pytest.mark.gpu
@@ -500,6 +504,15 @@ def test_subtracting_first_or_centring_loses_nothing(measured):
             assert (values[f"{method}_{c}"] < 0.02).all()
 
 
+def test_centring_does_not_help_two_clouds_far_apart():
+    g = torch.Generator().manual_seed(0)
+    cloud = torch.randn(200, 8, generator=g)
+    cloud[:100] += 4096
+    cloud[100:] -= 4096
+    assert chapter.wrong_neighbours(chapter.centred_matmul, cloud) > 0.5
+    assert chapter.wrong_neighbours(chapter.distances_broadcast, cloud) < 0.02
+
+
 def test_error_grows_with_the_square_of_the_offset():
     g = torch.Generator().manual_seed(0)
     cloud = torch.randn(100, 8, generator=g)
@@ -521,6 +534,8 @@ def test_cdist_switches_to_matmul_above_25_points():
         points = torch.randn(26, 8, generator=g) + 100
         assert (torch.cdist(points[:25], points[:25]).diagonal() == 0).all()
         assert (torch.cdist(points, points).diagonal() != 0).any()
+        one_side = torch.cdist(points, points[:25])  # 26 on one side are enough
+        assert (one_side.diagonal() != 0).any()
         assert (torch.cdist(points, points, compute_mode=exact).diagonal() == 0).all()
 
 
