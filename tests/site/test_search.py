@@ -121,7 +121,7 @@ WANTED = {
     "单车": BIKES,
     "归一化": BIKES,
     "反变换": BIKES,
-    "数据泄漏": BIKES,
+    "泄漏": BIKES,
     "随机划分": BIKES,
     "上周同一小时": BIKES,
     "换单位": BIKES,
