@@ -82,6 +82,8 @@ def test_the_generated_table_has_the_columns_of_the_project(table):
     # The page: weather 4 takes a one-digit number of hours in two years.
     for seed in range(5):
         assert 1 <= (make_bike_like(731, seed)["weathersit"] == 4).sum() <= 9
+    # Standardised, its 1 would become about sqrt(N / count): tens, or more than a hundred.
+    assert 40 < math.sqrt(17544 / 9) < 100 < math.sqrt(17544) < 140
 
 
 def test_the_calendar_is_that_of_2011_and_2012(table):
@@ -134,6 +136,7 @@ def test_real_hours_have_the_schema_of_the_generator(hours, table):
     assert 731 * 24 - len(hours["cnt"]) == 165
     same_kind = {k: hours[k].is_floating_point() == table[k].is_floating_point() for k in table}
     assert all(same_kind.values())
+    assert all(hours[k].min() >= 0 and hours[k].max() <= 1 for k in ("temp", "hum", "windspeed"))
     assert (hours["weathersit"] == 4).sum() == 3
     # Standardised, the 1 of weather 4 would become sqrt(N / 3) = 76.
     assert math.sqrt(17379 / 3) == pytest.approx(76, abs=1)
@@ -469,7 +472,7 @@ def test_an_input_column_times_c_is_a_rate_times_c_squared():
     assert torch.equal(v * scale, w)
 
 
-def test_a_ridge_coefficient_collapses_in_a_small_unit():
+def test_a_ridge_coefficient_collapses_where_the_numbers_are_small():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(400, 1, generator=g, dtype=torch.float64)
     x = Standardizer().fit(x).transform(x)  # mean 0, variance 1
@@ -491,7 +494,7 @@ def test_standardising_makes_the_condition_number_small(table):
     assert torch.linalg.cond(scaled.T @ scaled) < 2
 
 
-def test_gelsd_drops_a_column_in_a_small_unit(table):
+def test_gelsd_drops_a_column_of_small_numbers(table):
     inputs = torch.stack([47 * table["temp"], table["hum"]], dim=1)
     inputs, y = inputs - inputs.mean(0), targets(table) - targets(table).mean()
     limit = torch.finfo(torch.float32).eps * len(inputs)
@@ -719,7 +722,7 @@ def test_a_random_split_reports_too_little(measured):
 
 def test_e26_equal_scale_is_not_equal_importance(measured):
     values = measured(chapter.experiment_neighbours)
-    # Noise in a large unit: guessing against 0.88 and more. In a small unit scaling hurts.
+    # Noise of large numbers: guessing against 0.88 and more. Of small ones scaling hurts.
     assert (values["raw_large"] < 0.62).all() and (values["scaled_large"] > 0.8).all()
     assert (values["raw_small"] > 0.95).all()
     assert (values["scaled_small"] < values["raw_small"] - 0.04).all()
@@ -811,6 +814,10 @@ def test_celsius_saturates_and_scaling_undoes_it(table):
     for seed in (0, 1):
         raw = fit_counts(celsius, y, rows, seed)
         assert rmse(raw[rows], y[rows]) > 0.9 * y[rows].std()
+        net, part = TwoLayer(56, 10, seed), slice(0, 13 * 1280, 13)  # 10 batches
+        z = Standardizer().fit(y[part]).transform(y[part])
+        train_by_hand(net, celsius[part], z, (5.0, 0.2), 1, seed)
+        assert chapter.stuck_share(net, celsius[rows]) > 0.6  # six seeds: 0.73 to 1.00
         scaled = fit_counts(scale_inputs(celsius, rows), y, rows, seed)
         same = fit_counts(scale_inputs(X, rows), y, rows, seed)
         assert rmse(scaled[rows], y[rows]) < 0.35 * y[rows].std()
