@@ -225,7 +225,7 @@ def figure_ecdf() -> Figure:
     """F_n for three sample sizes, the true F and the 95 % band around F_n."""
     fig, axes = plt.subplots(3, 1, figsize=(4.8, 6.0), sharex=True, layout="constrained")
     g = torch.Generator().manual_seed(1)
-    x = torch.linspace(-3, 3, 49, dtype=torch.float64)
+    x = torch.linspace(-3, 3, 121, dtype=torch.float64)
     for ax, n in zip(axes, (10, 100, 1000), strict=True):
         share = ecdf(torch.randn(n, generator=g, dtype=torch.float64))(x)
         eps = dkw_width(n)

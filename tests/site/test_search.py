@@ -21,6 +21,9 @@ LOGISTIC = "classification/logistic_regression/"
 SOFTMAX = "classification/softmax_regression/"
 SELECTION = "generalization/model_selection/"
 OVERFITTING = "generalization/overfitting/"
+DECAY = "generalization/weight_decay/"
+DROPOUT = "generalization/dropout/"
+RECIPE = "training/recipe/"
 BIKES = "networks/bike_sharing/"
 PERCEPTRON = "networks/multilayer_perceptron/"
 
@@ -152,6 +155,24 @@ WANTED = {
     "双下降": OVERFITTING,
     "随机标签": OVERFITTING,
     "方差": OVERFITTING,
+    "权重衰减": DECAY,
+    "岭回归": DECAY,
+    "软阈值": DECAY,
+    "AdamW": DECAY,
+    "param_groups": DECAY,
+    "稀疏": DECAY,
+    "λ 怎么选": DECAY,
+    "暂退法": DROPOUT,
+    "dropout": DROPOUT,
+    "保留概率": DROPOUT,
+    "nn.Dropout": DROPOUT,
+    "忘了 eval": DROPOUT,
+    "共适应": DROPOUT,
+    "训练配方": RECIPE,
+    "检查点": RECIPE,
+    "断点续训": RECIPE,
+    "梯度裁剪": RECIPE,
+    "随机数状态": RECIPE,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
