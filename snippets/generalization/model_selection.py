@@ -460,11 +460,12 @@ def figure_time() -> Figure:
     for index, style, label in ((train, "C0.", "training"), (valid, "C1^", "validation")):
         shown = index[index >= 900].sort().values
         ax.plot(X[shown], y[shown], style, markersize=4, label=label)
-    ax.plot(X[1000::4], y[1000::4], ".", color="gray", markersize=3, label="future")
+    text_color = plt.rcParams["text.color"]
+    ax.plot(X[1000::4], y[1000::4], ".", color=text_color, alpha=0.5, markersize=4, label="future")
     days = torch.tensor([[1000.0], [1199.0]], dtype=torch.float64)
     for fit, style, label in ((neighbours(1), "C3-", "1-NN"), (least_squares, "C2--", "line")):
         ax.plot(days, fit(X[:1000], y[:1000])(days), style, linewidth=2, label=label)
-    ax.axvline(1000, ymax=0.6, color=plt.rcParams["text.color"], linewidth=0.8)
+    ax.axvline(1000, ymax=0.6, color=text_color, linewidth=0.8)
     ax.set(xlabel="day", ylabel="$y$", ylim=(5, 19))
     ax.legend(loc="upper left", ncols=2, frameon=False, handlelength=1.2, columnspacing=1)
     return fig

@@ -317,7 +317,7 @@ def figure_three_fits() -> Figure:
 
 
 def figure_complexity() -> Figure:
-    """Training and test error against the degree, mean of ten training sets."""
+    """Training and test error against the degree, median of ten training sets."""
     fig, ax = plt.subplots(figsize=(4.8, 3.6), layout="constrained")
     degrees = range(21)
     errors = [polyfit_errors(degrees, 30, NOISE, seed) for seed in SEEDS]

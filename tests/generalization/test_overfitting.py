@@ -319,6 +319,31 @@ def test_s0_52_remedies_for_underfitting(measured):
     assert (values["feature"] < values["capacity"]).all()
 
 
+def test_a_penalty_lowers_the_variance_of_the_same_16_parameters():
+    A, A_new = legendre(grid(30), 15), legendre(grid(400), 15)
+    labels = torch.eye(30, dtype=A.dtype)
+    variances = [
+        (A_new @ fit(A, labels, penalty)).square().sum(1) for penalty in (0.0, 0.1)
+    ]  # at every point, in units of sigma^2
+    assert (variances[1] < variances[0]).all()
+    assert variances[1].mean() < 0.1 * variances[0].mean()
+
+
+def test_short_training_and_a_strong_penalty_keep_the_training_error_large():
+    A = legendre(grid(30), 3)
+    for seed in range(10):
+        y = sample(grid(30), 0.3, generator(seed))[:, None]
+        short = torch.zeros(4, 1, dtype=A.dtype)
+        for _ in range(10):
+            short = short - 0.5 * A.T @ (A @ short - y) / 30
+        best, strong, weak = (
+            (A @ w - y).square().mean()
+            for w in (fit(A, y), fit(A, y, penalty=1.0), fit(A, y, penalty=0.001))
+        )
+        assert (A @ short - y).square().mean() > 1.2 * best
+        assert strong > 2 * best and weak < 1.01 * best
+
+
 # Early stopping
 
 
