@@ -64,9 +64,9 @@ def ce_gradient(logits: Tensor, y: Tensor) -> Tensor:
     return softmax(logits) - one_hot(y, logits.shape[1])
 
 
-def through_softmax(p: Tensor, e: Tensor) -> Tensor:
-    """e @ (diag(p) - p p^T), row by row: from d/dp to d/do, equation (13); p, e: (n, q)."""
-    return p * (e - (p * e).sum(1, keepdim=True))
+def through_softmax(p: Tensor, g: Tensor) -> Tensor:
+    """g @ (diag(p) - p p^T), row by row: from d/dp to d/do, equation (13); p, g: (n, q)."""
+    return p * (g - (p * g).sum(1, keepdim=True))
 
 
 def squared_gradient(logits: Tensor, y: Tensor) -> Tensor:

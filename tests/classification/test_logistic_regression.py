@@ -277,8 +277,9 @@ def test_forward_returns_logits(fitted):
 def test_fit_finds_the_true_parameters_and_the_best_accuracy(measured):
     values = measured(chapter.experiment_overlap)
     assert abs(values["free_norm"].mean() - 3) < 0.25  # sd 0.19 a seed
-    # Binomial sd of 10,000 test samples: 0.0025; four of them.
-    assert abs(values["free_accuracy"] - PHI(1.5)).max() < 0.01
+    sd = math.sqrt(PHI(1.5) * PHI(-1.5) / 10_000)  # binomial; four of them
+    assert sd == pytest.approx(0.0025, abs=5e-5)
+    assert abs(values["free_accuracy"] - PHI(1.5)).max() < 4 * sd
 
 
 # Separable data
@@ -399,6 +400,7 @@ def test_thresholds_meet_the_predicted_table(measured):
         assert values[name].mean() == pytest.approx(value, abs=0.02)
     assert abs(values["bias"].mean() - math.log(1 / 9)) < 0.15
     assert (values["tenth_cost"] < 0.75 * values["half_cost"]).all()
+    assert values["tenth_cost"].mean() / values["half_cost"].mean() == pytest.approx(0.6, abs=0.05)
     assert (values["tenth_accuracy"] < values["half_accuracy"] - 0.02).all()
 
 
@@ -411,6 +413,10 @@ def test_decay_hurts_where_the_data_overlap(measured):
     ratio = values["decay_test"] / values["free_test"]
     assert (ratio > 1.3).all() and (ratio < 1.55).all()
     assert abs(values["decay_accuracy"] - values["free_accuracy"]).max() < 0.005
+    for seed in range(3):
+        X, y = make_blobs(1000, seed)
+        free, held = (descend(X, y, 0.5, 500, decay)[0][-1] for decay in (0.0, 0.1))
+        assert torch.cosine_similarity(free, held, dim=0) > 0.999
 
 
 def test_rings_hold_the_loss_at_log_two_and_squares_free_it():
@@ -505,7 +511,9 @@ def test_half_on_logits_is_another_threshold(fitted):
     assert torch.equal(model(X) > 0.5, model.probability(X) > torch.sigmoid(torch.tensor(0.5)))
     with torch.no_grad():
         recalls = [chapter.precision_recall(model(X), y, t)[1] for t in (0.5, 0.622)]
+        accuracies = [accuracy(model(X) - shift, y) for shift in (0.0, 0.5)]
     assert recalls[1] < recalls[0] - 0.01
+    assert abs(accuracies[1] - accuracies[0]) < 0.01
 
 
 def test_kink_of_the_stable_formula_is_wrong_by_one_half_with_relu():

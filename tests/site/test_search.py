@@ -38,7 +38,7 @@ WANTED = {
     "requires_grad": AUTOGRAD,
     "no_grad": AUTOGRAD,
     "retain_grad": AUTOGRAD,
-    "zero_grad": AUTOGRAD,
+    "zero_grad": DESCENT,
     "detach": AUTOGRAD,
     "backward": AUTOGRAD,
     "均方误差": ERROR,
