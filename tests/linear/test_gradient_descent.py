@@ -192,6 +192,15 @@ def test_predicted_window_of_the_copied_rate():
     assert math.log10(5.4) == pytest.approx(0.73, abs=0.005)
 
 
+def test_condition_numbers_of_the_comparison_need_fewer_than_100_steps():
+    assert (1 - 1 / 14) ** 200 < 1e-6
+    for seed in chapter.SEEDS:
+        g = torch.Generator().manual_seed(seed)  # the draws of relative_cost
+        x = torch.randn(100, 50, 5, generator=g, dtype=torch.float64)
+        eigenvalues = torch.linalg.eigvalsh(x.mT @ x)  # (100, 5), ascending
+        assert (eigenvalues[:, -1] / eigenvalues[:, 0]).max() < 14  # seen: 4.9
+
+
 @pytest.mark.parametrize("d", [2, 5, 30])
 def test_standardised_features_bound_the_curvature(d):
     for seed in range(5):
@@ -356,6 +365,7 @@ def test_noise_and_rounding_free_descent_from_the_saddle(measured):
     # The same random numbers, 1000 times smaller: ln 1000 / ln 1.2 = 37.9 steps, give or take 1.
     delay = values["tiny"] - values["small"]
     assert (delay >= 37).all() and (delay <= 39).all()
+    assert math.log(1000) / math.log(1.2) == pytest.approx(37.9, abs=0.05)
     # ln 1e16 / ln 1.2 = 202 for an error of one rounding; 1e-22 and 1e-11 would be 278 and 139.
     assert (values["tilted"] > 139).all() and (values["tilted"] < 278).all()
     assert math.log(1e16) / math.log(1.2) == pytest.approx(202, abs=0.5)

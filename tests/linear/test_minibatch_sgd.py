@@ -351,7 +351,7 @@ def test_full_batch_loses_by_a_factor_at_equal_sample_gradients(measured):
     # Seen: at least 6 times in every seed, 14 to 28 times in the mean.
     for key in ("b1", "b10", "b100"):
         assert (values["b1000"] > 3 * values[key]).all()
-        assert values["b1000"].mean() > 8 * values[key].mean()
+        assert values["b1000"].mean() > 10 * values[key].mean()
     small = [values[key].mean() for key in ("b1", "b10", "b100")]
     assert max(small) < 4 * min(small)  # these three are not told apart
 
@@ -393,7 +393,7 @@ def test_the_jitter_of_the_curve_is_the_change_of_batch(measured):
     values = measured(chapter.experiment_smoothing)
     ratio = values["frozen"] / values["training"]
     assert (ratio > 0.95).all() and (ratio < 1.05).all()
-    assert (values["all_samples"] < values["training"] / 30).all()  # seen: 58 to 95
+    assert (values["all_samples"] < values["training"] / 50).all()  # seen: 58 to 95
 
 
 CURVE = torch.randn(300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
