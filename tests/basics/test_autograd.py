@@ -100,6 +100,8 @@ def test_leaves_and_results():
     assert [t.is_leaf for t in tensors.values()] == [True, False, False, False]
     assert all(t.requires_grad for t in tensors.values())
     assert tensors["x"].grad_fn is None
+    with torch.no_grad():
+        assert (2 * tensors["x"]).is_leaf
     tensors = chapter.graph_example(torch.ones(2, 2))
     assert not any(t.requires_grad for t in tensors.values())
 
@@ -398,6 +400,7 @@ def test_the_gradient_in_the_figure_is_the_sum_over_three_edges():
     slope = 1 - math.tanh(1.25) ** 2
     assert a.grad == pytest.approx(slope * 2 + slope * 0.5 + slope * 0.5)
     assert f"{slope:.3f} {a.grad:.3f} {b.grad:.3f}" == "0.280 0.841 0.140"
+    assert f"{slope:.4f} {0.2804 * (2 + 0.5 + 0.5):.3f}" == "0.2804 0.841"
 
 
 # Updating, detaching, accumulating
@@ -447,11 +450,14 @@ def test_no_grad_results_require_no_grad():
     assert (2 * w).requires_grad
 
 
-def test_inference_tensors_cannot_go_back_into_training():
+def test_inference_tensors_cannot_be_saved_for_backward():
     with torch.inference_mode():
         features = torch.ones(3)
     with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
         (features * torch.ones(3, requires_grad=True)).sum().backward()
+    w = torch.ones(3, requires_grad=True)
+    (features + w).sum().backward()  # addition saves nothing, so this is allowed
+    assert w.grad.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 7, 15])
@@ -503,8 +509,14 @@ def test_autograd_is_far_more_precise_than_the_best_difference(measured):
 
 def test_the_best_step_is_where_the_derivation_says(measured):
     values = measured(chapter.experiment_difference)
+    unit = torch.finfo(torch.float32).eps / 2
+    assert unit == 2.0**-24 == pytest.approx(6e-8, rel=0.01)
+    assert unit ** (1 / 3) == pytest.approx(2.0**-8) == pytest.approx(0.004, rel=0.03)
+    assert unit ** (2 / 3) == pytest.approx(2.0**-16) == pytest.approx(1.5e-5, rel=0.03)
     assert (values["best_step"] >= 2.0**-10).all()
     assert (values["best_step"] <= 2.0**-6).all()
+    # The constants were dropped: the order of magnitude is what is predicted.
+    assert 0.1 < values["difference_best"].mean() / unit ** (2 / 3) < 10
 
 
 def test_a_smaller_step_is_worse(measured):
