@@ -372,6 +372,15 @@ def test_control_memorises_every_wrong_label(measured):
     assert (values["noisy_control"] < 0.70).all()
 
 
+def test_curves_of_the_figure():
+    control, treated = chapter.curves(0.0, 0), chapter.curves(0.8, 0)  # (15, 2): train, test
+    assert control[:, 1].argmax() == 0 and control[0, 0] < 0.7
+    assert control[-1, 0] == 1 and control[-1, 1] < control[0, 1] - 0.2
+    best = treated[:, 1].argmax()
+    assert 0 < best < 14 and treated[-1, 1] > treated[best, 1] - 0.1
+    assert treated[-1, 0].item() == pytest.approx(0.8, abs=0.05)
+
+
 def test_dropout_helps_a_net_that_memorises(measured):
     values = measured(chapter.experiment_digits)
     # Every seed of 0..9 gained 0.075 or more at p = 0.5 and 0.139 or more at 0.8.
