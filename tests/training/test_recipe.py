@@ -76,10 +76,26 @@ def test_without_one_part_of_the_state_the_run_is_another(data, tmp_path, monkey
 def test_weights_alone_give_another_model_and_a_curve_that_does_not_show_it(measured):
     values = measured(chapter.experiment_resume)
     assert (values["all"] == 0).all()
-    assert (values["weights"] > 0.1).all()  # 0.19 to 0.22
+    assert (values["weights"] > 1 / 8).all()  # 0.19 to 0.22
+    assert make_net(0)[0].weight.abs().max() <= 1 / 8  # uniform, 1 / sqrt(64)
     # No jump: the loss of the seventh epoch is below that of the sixth, either way.
     assert (values["step"] < 1).all() and (values["step_weights"] < 1).all()
     assert abs(values["step"].mean() - values["step_weights"].mean()) < 0.1
+
+
+def test_the_figure_begins_above_and_ends_below():
+    whole, resumed, weights = chapter.figure_resume().axes[0].lines[:3]
+    assert list(whole.get_ydata()) == list(resumed.get_ydata())
+    assert weights.get_ydata()[0] > whole.get_ydata()[6]
+    assert weights.get_ydata()[-1] < whole.get_ydata()[-1]
+
+
+def test_a_longer_run_is_not_the_run_planned_for_that_length(data, tmp_path):
+    planned, longer, short = make_net(0), make_net(0), replace(SHORT, warmup=2)
+    fit(planned, data, replace(short, epochs=6), 0, tmp_path / "planned.pt")
+    fit(make_net(0), data, short, 0, tmp_path / "longer.pt")
+    fit(longer, data, replace(short, epochs=6), 0, tmp_path / "longer.pt")
+    assert chapter.distance(planned, longer) > 1e-3
 
 
 def test_a_failed_save_leaves_the_checkpoint_before(data, tmp_path, monkeypatch):
@@ -152,9 +168,21 @@ def test_best_weights_are_returned(tmp_path):
     assert len(losses) == losses.index(min(losses)) + 1 + Recipe().patience
 
 
-def test_clean_labels_never_stop_early(tmp_path):
-    data, _ = noisy_digits(600, 0.0, seed=0)
-    assert len(fit(make_net(0), data, Recipe(), 0, tmp_path / "c.pt")) == Recipe().epochs
+def test_clean_labels_seldom_stop_early(tmp_path):
+    lengths = []
+    for seed in range(5):
+        data, _ = noisy_digits(600, 0.0, seed)
+        lengths.append(len(fit(make_net(seed), data, Recipe(), seed, tmp_path / f"{seed}.pt")))
+    assert lengths[0] == Recipe().epochs
+    assert lengths.count(Recipe().epochs) >= 3 and min(lengths) > 30  # 40, 40, 40, 38, 40
+
+
+def test_three_tenths_drawn_anew_are_27_percent_wrong():
+    assert pytest.approx(0.27) == 0.3 * 9 / 10
+    (_, y, _, y_valid), _ = noisy_digits(1237, 0.3, seed=0)
+    (_, right, _, right_valid), _ = noisy_digits(1237, 0.0, seed=0)
+    wrong = torch.cat([y != right, y_valid != right_valid]).float().mean().item()
+    assert wrong == pytest.approx(0.27, abs=0.04)  # 1437 labels: sd 0.012
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
