@@ -23,6 +23,7 @@ SELECTION = "generalization/model_selection/"
 OVERFITTING = "generalization/overfitting/"
 DECAY = "generalization/weight_decay/"
 DROPOUT = "generalization/dropout/"
+OPTIMIZERS = "training/optimizers/"
 RECIPE = "training/recipe/"
 BIKES = "networks/bike_sharing/"
 PERCEPTRON = "networks/multilayer_perceptron/"
@@ -171,8 +172,16 @@ WANTED = {
     "训练配方": RECIPE,
     "检查点": RECIPE,
     "断点续训": RECIPE,
-    "梯度裁剪": RECIPE,
+    "梯度裁剪": OPTIMIZERS,
     "随机数状态": RECIPE,
+    "优化算法": OPTIMIZERS,
+    "动量": OPTIMIZERS,
+    "Nesterov": OPTIMIZERS,
+    "Adam": OPTIMIZERS,
+    "RMSprop": OPTIMIZERS,
+    "偏差修正": OPTIMIZERS,
+    "泰勒": OPTIMIZERS,
+    "optimizer got an empty parameter list": OPTIMIZERS,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
