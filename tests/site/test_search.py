@@ -23,6 +23,8 @@ SELECTION = "generalization/model_selection/"
 OVERFITTING = "generalization/overfitting/"
 DECAY = "generalization/weight_decay/"
 DROPOUT = "generalization/dropout/"
+INITIALIZATION = "training/initialization/"
+NORM = "training/batch_norm/"
 OPTIMIZERS = "training/optimizers/"
 RECIPE = "training/recipe/"
 BIKES = "networks/bike_sharing/"
@@ -182,6 +184,19 @@ WANTED = {
     "偏差修正": OPTIMIZERS,
     "泰勒": OPTIMIZERS,
     "optimizer got an empty parameter list": OPTIMIZERS,
+    "批量归一化": NORM,
+    "批标准化": NORM,
+    "BatchNorm1d": NORM,
+    "running_mean": NORM,
+    "Expected more than 1 value per channel": NORM,
+    "LayerNorm": NORM,
+    "尺度不变": NORM,
+    "初始化": INITIALIZATION,
+    "Xavier": INITIALIZATION,
+    "Kaiming": INITIALIZATION,
+    "梯度爆炸": INITIALIZATION,
+    "正交初始化": INITIALIZATION,
+    "fan_in": INITIALIZATION,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
