@@ -140,11 +140,16 @@ def test_one_after_the_other_where_there_is_one_core(book, monkeypatch):
 
 @pytest.fixture
 def light_project(project):
-    """The project with a mock of torch: importing the real one is most of a new process's time."""
+    """The project with a mock of torch, without pandas and scikit-learn.
+
+    Importing the real ones is most of a new process's time.
+    """
     project.write(
         "torch.py",
         "import sys\nfrom unittest.mock import MagicMock\nsys.modules[__name__] = MagicMock()\n",
     )
+    for library in ("pandas", "sklearn"):
+        project.write(f"{library}.py", "raise ImportError\n")
     return project
 
 
