@@ -160,12 +160,17 @@ class Visitor:
         self.page.on("request", lambda request: self.requests.append(request))
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
-        self.page.on("requestfailed", lambda r: self.complaints.append(f"failed: {r.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("response", self._response)
 
     def _console(self, message) -> None:
         if message.type in {"error", "warning"} and "status of 404" not in message.text:
             self.complaints.append(f"console {message.type}: {message.text}")
+
+    def _failed(self, request) -> None:
+        # Aborted: the browser itself gave up, on a favicon say, because the next page was opened.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"failed ({request.failure}): {request.url}")
 
     def _response(self, response) -> None:
         expected = response.request.is_navigation_request() and response.url.endswith("/404.html")
