@@ -175,7 +175,6 @@ WANTED = {
     "检查点": RECIPE,
     "断点续训": RECIPE,
     "梯度裁剪": OPTIMIZERS,
-    "随机数状态": RECIPE,
     "优化算法": OPTIMIZERS,
     "动量": OPTIMIZERS,
     "Nesterov": OPTIMIZERS,
