@@ -119,6 +119,8 @@ class Module:
         queue = [self]
         while queue:
             module = queue.pop()
+            if "snippets" not in module.source:  # walking a tree is slow, and most import nothing
+                continue
             for node in ast.walk(module.tree):
                 if isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]

@@ -327,19 +327,21 @@ def experiment_scale(seed: int) -> dict[str, float]:
 
 
 @cache
-def rate_accuracy(norm: Norm, lr: float, seed: int) -> float:
-    """Test accuracy after 3 epochs at one learning rate."""
-    return digits_run(norm, lr, 3, seed)[1]
+def rate_accuracy(norm: Norm, lr: float, seed: int) -> tuple[float, float]:
+    """Accuracy on the validation and the test rows after 3 epochs at one learning rate."""
+    X, y, _, _ = load_digits()
+    model, test = digits_run(norm, lr, 3, seed)
+    return evaluate(model, (X[1200:], y[1200:]))[1], test
 
 
 def experiment_rates(seed: int) -> dict[str, float]:
-    """Best test accuracy over the rates, and how many rates reach 0.9, with and without."""
+    """Test accuracy at the rate that is best in validation; how many rates reach 0.9 there."""
     result = {}
     for arm, norm in {"plain": None, "bn": nn.BatchNorm1d}.items():
-        accuracy = torch.tensor([rate_accuracy(norm, lr, seed) for lr in RATES])
-        result[f"{arm}_best"] = accuracy.max().item()
-        result[f"{arm}_notes"] = rate_accuracy(norm, 0.01, seed)
-        result[f"{arm}_good"] = (accuracy > 0.9).sum().item()
+        scores = [rate_accuracy(norm, lr, seed) for lr in RATES]
+        result[f"{arm}_best"] = max(scores)[1]
+        result[f"{arm}_notes"] = scores[RATES.index(0.01)][1]
+        result[f"{arm}_good"] = sum(valid > 0.9 for valid, _ in scores)
     return result
 
 
@@ -520,7 +522,7 @@ def figure_rates() -> Figure:
     """Test accuracy after 3 epochs against the learning rate, two seeds each."""
     fig, ax = plt.subplots(layout="constrained")
     for norm, style, label in ((nn.BatchNorm1d, "C0s", "batch norm"), (None, "C3o", "without")):
-        values = torch.tensor([[rate_accuracy(norm, lr, s) for lr in RATES] for s in range(2)])
+        values = torch.tensor([[rate_accuracy(norm, lr, s)[1] for lr in RATES] for s in range(2)])
         ax.semilogx(RATES, values.T, style, markersize=4)
         line = "-" if norm else "--"
         ax.semilogx(RATES, values.mean(0), style[:2] + line, label=label)
