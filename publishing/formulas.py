@@ -2,9 +2,12 @@ r"""Turn TeX into MathML with Temml (https://temml.org), once, while the site is
 
 pymdownx.arithmatex with `generic: true` leaves `\(…\)` and `\[…\]` in elements of class
 `arithmatex`. They are replaced in the finished page, so that the search index keeps the source.
+What was rendered is kept in `.build/formulas.json`: of the thousands in the book a build renders
+those that are new.
 """
 
 import atexit
+import hashlib
 import html
 import json
 import re
@@ -12,7 +15,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from publishing import PublishingError
+from publishing import PublishingError, store
+
+TEMML = Path(__file__).parent / "temml" / "temml.min.js"
 
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\s*(?:\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\])'
@@ -34,17 +39,47 @@ def _temml():
     context = MiniRacer()
     # A context left open hangs the interpreter at exit.
     atexit.register(context.close)
-    context.eval((Path(__file__).parent / "temml" / "temml.min.js").read_text(encoding="utf-8"))
+    context.eval(TEMML.read_text(encoding="utf-8"))
     return context
 
 
-@lru_cache(maxsize=8192)
+# What earlier builds rendered, and what this process has used of it or rendered itself.
+_kept: dict[str, str] = {}
+_used: dict[str, str] = {}
+
+
+def _version() -> str:
+    """Name what a kept formula depends on beside its TeX: Temml, and how this module calls it."""
+    digest = hashlib.sha256(TEMML.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()
+
+
+def recall(root: Path) -> None:
+    """Take up what earlier builds of this book rendered."""
+    body = store.recall(root, "formulas.json", _version())
+    _kept.update(json.loads(body) if body else {})
+
+
+def keep(root: Path) -> None:
+    """Keep what this process has used for the next build; what no page uses is dropped."""
+    body = json.dumps(_used, sort_keys=True, ensure_ascii=False).encode()
+    store.keep(root, "formulas.json", _version(), body)
+
+
 def render(tex: str, display: bool = False) -> str:
     """Return a formula as a `<math>` element that carries its TeX as annotation.
 
     Raises:
         FormulaError: the TeX has an error, or Chinese outside `\\text{}`.
     """
+    name = f"{'display' if display else 'inline'} {tex}"
+    if name not in _used:
+        _used[name] = _kept[name] if name in _kept else _render(tex, display)
+    return _used[name]
+
+
+def _render(tex: str, display: bool) -> str:
     if match := CHINESE.search(TEXT_COMMAND.sub("", tex)):
         raise FormulaError(f"bad formula ${tex}$: put the Chinese '{match[0]}' inside \\text{{}}")
     options = {"displayMode": display, "throwOnError": True, "annotate": True, "trust": False}

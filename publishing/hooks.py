@@ -1,11 +1,14 @@
 """The only part that knows MkDocs: it calls the rest of `publishing` at the right moments."""
 
 import logging
+import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,35 +30,45 @@ log = logging.getLogger("mkdocs.hooks.publishing")
 # depend on the machine, and the search tests pass without it.
 material_search.jieba = None
 
+
+class RememberingIndex(material_search.SearchIndex):
+    """Reads a page into the search index only if it changed: that is a third of a rebuild."""
+
+    def add_entry_from_context(self, page):
+        state = repr((page.url, page.title, page.meta, page.content))
+        key = sha256(state.encode()).hexdigest()
+        _in_use.add(key)
+        if key not in _index_entries:
+            first = len(self.entries)
+            super().add_entry_from_context(page)
+            _index_entries[key] = self.entries[first:]
+        else:
+            self.entries += _index_entries[key]
+
+
+material_search.SearchIndex = RememberingIndex
+
 _modules: dict[str, Module] = {}
 
 
-@dataclass
-class Rendered:
-    """What converting a page's Markdown gave, for the next rebuild under `mkdocs serve`."""
+RENDERED_ATTRIBUTES = ("content", "toc", "present_anchor_ids", "_title_from_render")
+"""What converting a page's Markdown sets, beside `links_to_anchors`."""
 
-    key: str
-    content: str
-    attributes: dict
 
-    ATTRIBUTES = ("toc", "present_anchor_ids", "_title_from_render")
+def _state(page) -> dict:
+    """Return what Page.render has set, in a form that can be kept."""
+    links = page.links_to_anchors or {}
+    state = {name: getattr(page, name) for name in RENDERED_ATTRIBUTES}
+    return state | {"key": page.key, "links": {file.src_uri: links[file] for file in links}}
 
-    def restore(self, page, files) -> None:
-        """Set what Page.render would have set."""
-        page.content = self.content
-        for name in self.ATTRIBUTES:
-            setattr(page, name, self.attributes[name])
-        page.links_to_anchors = {
-            files.get_file_from_path(path): anchors
-            for path, anchors in self.attributes["links_to_anchors"].items()
-        }
 
-    @classmethod
-    def of(cls, page, key: str) -> "Rendered":
-        attributes = {name: getattr(page, name) for name in cls.ATTRIBUTES}
-        links = page.links_to_anchors or {}
-        attributes["links_to_anchors"] = {file.src_uri: links[file] for file in links}
-        return cls(key, page.content, attributes)
+def _restore(page, state: dict, files) -> None:
+    """Set what Page.render would have set."""
+    for name in RENDERED_ATTRIBUTES:
+        setattr(page, name, state[name])
+    page.links_to_anchors = {
+        files.get_file_from_path(path): anchors for path, anchors in state["links"].items()
+    }
 
 
 class Complaints(logging.Handler):
@@ -67,9 +80,39 @@ class Complaints(logging.Handler):
         self.count += 1
 
 
-# By source path, and only under `mkdocs serve`: an edit then renders one page, not all.
-_rendered: dict[str, Rendered] | None = None
+# By source path. All outlive a rebuild under `mkdocs serve`, and the first two the process: a build
+# with nothing changed converts no page.
+_rendered: dict[str, dict] = {}
+_index_entries: dict[str, list[dict]] = {}  # by a hash of what they were read from
+_on_disk: set[str] = set()  # what names the two that `pages.pickle` holds
+_in_use: set[str] = set()  # keys of the two, met in this build
+_finished: dict[str, tuple[str, str]] = {}  # a page before and after `on_post_page`
 _complaints = Complaints(logging.WARNING)
+logging.getLogger("mkdocs").addHandler(_complaints)
+
+RENDERERS = ("mkdocs", "mkdocs-material", "Markdown", "pymdown-extensions", "Pygments")
+
+
+@cache
+def _rendering_version() -> str:
+    """Name what a page's HTML depends on beside the book: the programs that make it."""
+    digest = sha256(repr([python_version(), *map(version, RENDERERS)]).encode())
+    for file in sorted((ROOT / "publishing").glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _recall_pages() -> None:
+    if not _rendered and (body := store.recall(ROOT, "pages.pickle", _rendering_version())):
+        rendered, entries = pickle.loads(body)
+        _rendered.update(rendered)
+        _index_entries.update(entries)
+        _on_disk.update(_names())
+
+
+def _names() -> set[str]:
+    """Name what would be kept, to see whether it is what is on disk."""
+    return {*_index_entries, *(state["key"] for state in _rendered.values())}
 
 
 def _problem(page):
@@ -95,11 +138,8 @@ def _origin() -> str:
 
 
 def on_startup(*, command, dirty):
-    global _rendered
     if command == "serve":
         runner.warm_up()
-        _rendered = {}
-        logging.getLogger("mkdocs").addHandler(_complaints)
 
 
 def on_config(config):
@@ -123,6 +163,8 @@ def on_files(files, config):
     except PublishingError as error:
         raise PluginError(str(error)) from error
     store.prune(modules)
+    formulas.recall(ROOT)
+    _recall_pages()
 
     for file in sorted((ROOT / "docs" / "assets").rglob("*")):
         if file.is_file() and file.suffix not in {".md", ".txt"}:
@@ -170,19 +212,20 @@ def on_page_markdown(markdown, page, config, files):
             query = urlencode({"template": "mistake.yml", "page": page.canonical_url})
             report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
         markdown = pages.add_facts(markdown, module) + pages.provenance(module, up, report_url)
-    if _rendered is not None:
-        page.complaints = _complaints.count
-        page.key = _render_key(markdown, module, config, files)
-        kept = _rendered.get(src)
-        if kept and kept.key == page.key:
-            page.render = lambda config, files: kept.restore(page, files)
+    page.complaints = _complaints.count
+    page.key = _render_key(markdown, module, config, files)
+    kept = _rendered.get(src)
+    _in_use.add(src)
+    page.restored = kept is not None and kept["key"] == page.key
+    if page.restored:
+        page.render = lambda config, files: _restore(page, kept, files)
     return markdown
 
 
 def _render_key(markdown: str, module: Module | None, config, files) -> str:
     """Name everything that a page's HTML depends on: text, modules it shows, files, settings."""
     shown = [
-        other.key()
+        (other.key(), store.fingerprint(other))
         for other in _modules.values()
         if other == module
         or f"{other.path}.py" in markdown
@@ -194,17 +237,36 @@ def _render_key(markdown: str, module: Module | None, config, files) -> str:
 
 
 def on_page_content(html, page, config, files):
-    for text in pages.rendering_problems(html):
-        _problem(page)(text)
-    if _rendered is not None and page.complaints == _complaints.count:
-        _rendered[page.file.src_uri] = Rendered.of(page, page.key)
+    if not page.restored:  # a page that caused a complaint is not kept
+        for text in pages.rendering_problems(html):
+            _problem(page)(text)
+        if page.complaints == _complaints.count:
+            _rendered[page.file.src_uri] = _state(page)
     return html
 
 
 @event_priority(100)  # before anything that rewrites the attributes the patterns look for
 def on_post_page(output, page, config):
-    output = formulas.replace_formulas(output, _problem(page))
-    return repairs.repair(output)
+    src, before = page.file.src_uri, _complaints.count
+    if _finished.get(src, ("", ""))[0] == output:
+        return _finished[src][1]
+    finished = repairs.repair(formulas.replace_formulas(output, _problem(page)))
+    if _complaints.count == before:
+        _finished[src] = output, finished
+    return finished
+
+
+def on_post_build(config):
+    formulas.keep(ROOT)
+    for kept in (_rendered, _index_entries):
+        for name in kept.keys() - _in_use:
+            del kept[name]
+    _in_use.clear()
+    if _names() != _on_disk:
+        _on_disk.clear()
+        _on_disk.update(_names())
+        body = pickle.dumps((_rendered, _index_entries))
+        store.keep(ROOT, "pages.pickle", _rendering_version(), body)
 
 
 def on_post_template(output_content, template_name, config):

@@ -3,8 +3,9 @@
 import ast
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -18,6 +19,7 @@ SECTION_START = re.compile(r"^\s*#\s*--8<--\s*\[start:(\w+)\]\s*$")
 SECTION_END = re.compile(r"^\s*#\s*--8<--\s*\[end:(\w+)\]\s*$")
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries the snippets run on."""
     versions = {"python": python_version()}
@@ -27,6 +29,14 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements below a node; not their expressions, which are nine tenths of a tree."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 @dataclass(frozen=True)
@@ -119,9 +129,7 @@ class Module:
         queue = [self]
         while queue:
             module = queue.pop()
-            if "snippets" not in module.source:  # walking a tree is slow, and most import nothing
-                continue
-            for node in ast.walk(module.tree):
+            for node in _statements(module.tree):
                 if isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom):

@@ -47,7 +47,7 @@ REPAIRS = {
     # This style sheet makes the browser style every element of a page twice more while it loads: a
     # third of a second on a phone. What the site needs of it is in docs/assets/site.css.
     "palette that slows every page": Repair(
-        re.compile(r'\s*<link rel="stylesheet" href="[^"]*stylesheets/palette\.\w+\.min\.css">'),
+        re.compile(r'<link rel="stylesheet" href="[^"]*stylesheets/palette\.\w+\.min\.css">'),
         "",
     ),
     # Half of a code block's markup marks names, operators and punctuation, which have the colour

@@ -3,6 +3,7 @@
 import math
 import re
 import statistics
+from functools import lru_cache
 
 from publishing import PublishingError
 
@@ -44,6 +45,11 @@ def summary(values: list[float]) -> dict[str, float]:
     A value that is not a number makes mean, min and max none either; one that is not finite leaves
     no standard deviation (nan).
     """
+    return dict(_summary(tuple(values)))
+
+
+@lru_cache(maxsize=4096)  # a quotation asks three times, and tables repeat what the text quotes
+def _summary(values: tuple[float, ...]) -> dict[str, float]:
     if any(math.isnan(value) for value in values):
         mean = low = high = math.nan
     else:

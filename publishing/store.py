@@ -3,6 +3,8 @@
 .build/<part>/<chapter>/<function>.json     one record per figure or experiment
 .build/<part>/<chapter>/<name>.light.svg    the files of a figure
 .build/<part>/<chapter>/<name>.dark.svg
+.build/formulas.json                        the book's formulas as MathML
+.build/pages.pickle                         the pages as they were last rendered
 .build/lock                                 held by the build that is running modules
 """
 
@@ -120,6 +122,36 @@ def _unpack(data: bytes) -> Record | None:
         return None
 
 
+KEPT = ("formulas.json", "pages.pickle")
+"""What builds keep beside the modules' results, only to be faster; see `keep`."""
+
+
+def recall(root: Path, name: str, version: str) -> bytes | None:
+    """Return what was kept under a name and a version; None if it is missing, old or damaged."""
+    try:
+        head, _, body = (build_folder(root) / name).read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return body if head == f"{version} {_sha256(body)}".encode() else None
+
+
+def keep(root: Path, name: str, version: str, body: bytes) -> None:
+    """Keep bytes for later builds; a disk that takes none makes them slower, and nothing else."""
+    with contextlib.suppress(PublishingError):
+        head = f"{version} {_sha256(body)}\n".encode()
+        write_atomically(build_folder(root) / name, head + body)
+
+
+def fingerprint(module: Module) -> str:
+    """Hash what is stored of a module, figures included; no results, no hash worth comparing."""
+    digest = hashlib.sha256()
+    for name in (*module.figures, *module.experiments):
+        for function in (f"figure_{name}", f"experiment_{name}"):
+            with contextlib.suppress(OSError):
+                digest.update((folder(module) / f"{function}.json").read_bytes())
+    return digest.hexdigest()
+
+
 def folder(module: Module) -> Path:
     return build_folder(module.root) / module.path
 
@@ -185,7 +217,7 @@ def prune(modules: list[Module]) -> None:
     if not modules or not build_folder(modules[0].root).is_dir():
         return
     build = build_folder(modules[0].root)
-    wanted = set()
+    wanted = {build / name for name in KEPT}
     for module in modules:
         for name in module.figures:
             wanted |= {folder(module) / f"figure_{name}.json"}
@@ -194,8 +226,9 @@ def prune(modules: list[Module]) -> None:
             wanted |= {folder(module) / f"experiment_{name}.json"}
     # Only housekeeping: a folder that cannot be written to is left as it is.
     with contextlib.suppress(OSError), filelock.FileLock(build / "lock", timeout=0):
+        made = {".json", ".pickle", ".svg", ".part"}
         for file in build.rglob("*"):
-            if file.is_file() and file not in wanted and file.suffix in {".json", ".svg", ".part"}:
+            if file.is_file() and file not in wanted and file.suffix in made:
                 file.unlink(missing_ok=True)
 
 

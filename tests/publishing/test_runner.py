@@ -328,7 +328,8 @@ def test_a_module_that_is_changed_while_it_runs_is_not_stored(book):
 def test_another_version_of_a_library_makes_everything_stale(book, monkeypatch):
     book.run()
     assert runner.stale_tasks(book.modules) == []
-    monkeypatch.setattr(modules, "version", lambda name: "999")
+    newer = {name: "999" for name in modules.library_versions()}
+    monkeypatch.setattr(modules, "library_versions", lambda: newer)
     assert len(runner.stale_tasks(book.modules)) == 2
 
 

@@ -201,3 +201,24 @@ def test_nothing_is_deleted_under_a_build_that_is_running(whole):
 def test_there_is_nothing_to_tidy_before_the_first_run(book):
     store.prune(book.modules)
     assert not book.build.exists()
+
+
+def test_what_is_kept_comes_back_under_its_own_version_only(tmp_path):
+    store.keep(tmp_path, "pages.pickle", "v1", b"two\nlines")
+    assert store.recall(tmp_path, "pages.pickle", "v1") == b"two\nlines"
+    assert store.recall(tmp_path, "pages.pickle", "v2") is None
+    assert store.recall(tmp_path, "formulas.json", "v1") is None
+
+
+@pytest.mark.parametrize("how", [how for how in DAMAGE if how != "deleted"])
+def test_a_damaged_keepsake_counts_as_missing(tmp_path, how):
+    store.keep(tmp_path, "formulas.json", "v1", b'{"a": "10"}')
+    file = store.build_folder(tmp_path) / "formulas.json"
+    file.write_bytes(DAMAGE[how](file.read_bytes()))
+    assert store.recall(tmp_path, "formulas.json", "v1") is None
+
+
+def test_a_disk_that_takes_nothing_costs_only_time(tmp_path):
+    (tmp_path / ".build").write_text("a file where the folder should be")
+    store.keep(tmp_path, "formulas.json", "v1", b"{}")
+    assert store.recall(tmp_path, "formulas.json", "v1") is None

@@ -1,8 +1,11 @@
-"""Rebuilds under `mkdocs serve`: only what changed is rendered, and the site is that of a build."""
+"""Only what changed is rendered, under `mkdocs serve` and from build to build; the site is that of
+a fresh build."""
 
 import json
 from pathlib import Path
 
+from publishing import store
+from publishing.modules import Module
 from tests.publishing.tiny import MODULE_FILE, PAGE_FILE, Book, run
 
 # What `mkdocs serve` does: hooks are told of the command once, then a config of its own each time.
@@ -78,3 +81,42 @@ def test_a_fault_is_reported_at_every_rebuild_until_it_is_mended(project):
     assert rendered[3] == ["index.md"]
     assert said.count("'nowhere.md', but the target") == 2
     assert said.count("does not contain an anchor '#lost'") == 4
+
+
+COUNTED = """
+from mkdocs.structure import pages
+from mkdocs.__main__ import cli
+
+render = pages.Page.render
+pages.Page.render = lambda page, *rest: (print("RENDERED", page.file.src_uri), render(page, *rest))
+cli()
+"""
+
+
+def rendered_by_build(project: Book, folder: str) -> list[str]:
+    """Build in a process of its own; return the pages whose Markdown it converted."""
+    status, said = run(project, "-c", COUNTED, "build", "--strict", "-d", folder)
+    assert status == 0, said
+    lines = (line for line in said.splitlines() if line.startswith("RENDERED "))
+    return sorted(line.removeprefix("RENDERED ") for line in lines)
+
+
+def test_a_build_converts_only_what_changed_and_the_site_is_that_of_a_fresh_build(project):
+    chapter = PAGE_FILE.removeprefix("docs/zh/")
+    assert rendered_by_build(project, "first") == ALL
+    assert rendered_by_build(project, "second") == []
+    assert site(project.root / "first") == site(project.root / "second")
+
+    # Another machine may measure other values: a page is not the same because its code is.
+    module = Module("part/chapter", project.root)
+    record = store.load(module, "experiment_noise")
+    record.values["loss"] = [7.25] * 5
+    store.save(module, record, {})
+    project.edit("docs/zh/index.md", "读", "读完")
+    assert set(rendered_by_build(project, "third")) >= {chapter, "index.md"}
+    assert "7.25" in (project.root / "third/part/chapter/index.html").read_text(encoding="utf-8")
+
+    for name in store.KEPT:
+        (store.build_folder(project.root) / name).write_bytes(b"\x80\x04 what a crash left")
+    assert rendered_by_build(project, "fourth") == ALL
+    assert site(project.root / "third") == site(project.root / "fourth")
