@@ -31,7 +31,8 @@ site: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m publishing
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 bench: $(STAMP)
 	$(BIN)/python -m publishing.bench

@@ -470,6 +470,7 @@ def experiment_depth(seed: int) -> dict[str, float]:
         for name, loss, share in zip(STARTS, history[-20:].mean(0), accuracy, strict=True):
             out[f"{name}_{depth}"] = share.item()
             out[f"{name}_{depth}_loss"] = loss.item()
+    out["orthogonal_gain_30"] = out["orthogonal_30"] - out["kaiming_30"]
     return out
 
 

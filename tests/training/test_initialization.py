@@ -255,8 +255,9 @@ def test_depth_separates_the_starts(measured):
     assert (values["default_30"] < 0.13).all() and (values["xavier_30"] < 0.13).all()
     assert abs(values["default_30_loss"] - math.log(10)).max() < 0.03
     assert abs(values["xavier_30_loss"] - math.log(10)).max() < 0.03
-    # Seeds 0..9: 0.18..0.75, mean 0.53, against 0.19..0.47, mean 0.36.
-    assert values["orthogonal_30"].mean() > values["kaiming_30"].mean()
+    gain = values["orthogonal_gain_30"]
+    assert gain.mean() > 0 > gain.min()  # the page: higher on average, not at every seed
+    assert gain.std(ddof=1) > gain.mean()
 
 
 def test_two_layers_do_not_need_it(measured):
