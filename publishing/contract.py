@@ -37,7 +37,7 @@ def test_file(path: str, root: Path) -> Path:
     return root / "tests" / folder / f"test_{name}.py"
 
 
-def _headings(text: str) -> list[tuple[int, str, str | None]]:
+def headings(text: str) -> list[tuple[int, str, str | None]]:
     """Return line number, text and id of every heading outside front matter and fences."""
     found, mark, previous = [], None, ""
     front_matter = FRONT_MATTER.match(text)
@@ -63,7 +63,7 @@ def _headings(text: str) -> list[tuple[int, str, str | None]]:
 
 def _heading_problems(where: str, text: str) -> list[str]:
     found, seen = [], set()
-    for number, title, identifier in _headings(text):
+    for number, title, identifier in headings(text):
         if identifier is None:
             found.append(f"{where}:{number}: heading '{title}' has no ASCII id; add {{#...}}")
         elif identifier in seen:
@@ -78,7 +78,7 @@ def _heading_problems(where: str, text: str) -> list[str]:
 
 def _section_problems(where: str, text: str) -> list[str]:
     found = []
-    ids = [identifier for _, _, identifier in _headings(text)]
+    ids = [identifier for _, _, identifier in headings(text)]
     for required in REQUIRED_IDS:
         if required not in ids:
             found.append(f"{where}: no section {{#{required}}}; see CONTRIBUTING.md")

@@ -4,6 +4,7 @@ import logging
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
-from publishing import PublishingError, contract, formulas, pages, repairs, runner, store  # noqa: E402
+from publishing import PublishingError, contract, formulas, lists, pages, repairs, runner, store  # noqa: E402
 from publishing.markdown import PublishingExtension  # noqa: E402
 from publishing.modules import Module, find_modules  # noqa: E402
 
@@ -165,6 +166,7 @@ def on_files(files, config):
     store.prune(modules)
     formulas.recall(ROOT)
     _recall_pages()
+    config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
 
     for file in sorted((ROOT / "docs" / "assets").rglob("*")):
         if file.is_file() and file.suffix not in {".md", ".txt"}:
@@ -181,6 +183,15 @@ def on_files(files, config):
             File.generated(config, f"code/{module.path}.py", abs_src_path=str(module.file))
         )
     return files
+
+
+def _nav_pages(nav) -> Iterator[str]:
+    """Yield the pages of a nav in order: strings, in lists and in mappings from titles."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav or []:
+            yield from _nav_pages(entry)
 
 
 def _copied(config, base: Path, file: Path) -> File:
@@ -206,6 +217,13 @@ def on_page_markdown(markdown, page, config, files):
     others = [e for e in config.markdown_extensions if not isinstance(e, PublishingExtension)]
     config.markdown_extensions[:] = [*others, extension]
     module = _module_of(page)
+    try:
+        if src in config.extra["book"].chapters:
+            markdown = lists.link_errata(markdown, src)
+        else:
+            markdown = lists.complete(markdown, config.extra["book"])
+    except PublishingError as error:
+        problem(str(error))
     if module is not None:
         report_url = None
         if config.repo_url:

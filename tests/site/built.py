@@ -64,11 +64,15 @@ def _address(source: str) -> str:
     return path if path.endswith("/") or not path else f"{path}/"
 
 
-NAV = [_address(source) for source in _nav()]
+SOURCES = _nav()
+"""The pages' source files, in the order of the navigation."""
+NAV = [_address(source) for source in SOURCES]
 CHAPTERS = [path for path in NAV if path.count("/") == 2]
 CODE = [_address(f"code/{module.path}") for module in find_modules()]
 PAGES = [*NAV, *CODE, "404.html"]
 """Every page of the site, as an address below its root; the front page is ''."""
+SHOWN = [*NAV, CODE[0], max(CODE, key=len), "404.html"]
+"""Those that a browser opens: of the source pages, all made by one function, two."""
 
 
 def build(folder: Path, before: str = "", **environment: str) -> None:

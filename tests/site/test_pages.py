@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from tests.site.built import CHAPTERS, CODE, PAGES, load_images
+from tests.site.built import CHAPTERS, CODE, SHOWN, load_images
 
-SHOWN = """() => [...document.querySelectorAll('article img')].map(image => ({
+FIGURES = """() => [...document.querySelectorAll('article img')].map(image => ({
     theme: image.src.match(/#only-(light|dark)$/)?.[1],
     shown: getComputedStyle(image).display !== 'none',
     width: image.getBoundingClientRect().width,
@@ -21,7 +21,7 @@ TOO_WIDE = """width => [...document.querySelectorAll('article *')]
     .map(element => `${element.tagName} ${element.textContent.slice(0, 80)}`)"""
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", SHOWN)
 def test_page_loads_without_a_complaint(desktop, page):
     tab = desktop.open(page, details=True)
     load_images(tab)
@@ -31,7 +31,7 @@ def test_page_loads_without_a_complaint(desktop, page):
     assert sorted(ids) == sorted(set(ids))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", SHOWN)
 def test_page_fits_a_phone(phone, page):
     tab = phone.open(page, details=True)
     for width in (360, 320):
@@ -42,7 +42,7 @@ def test_page_fits_a_phone(phone, page):
 
 
 def _figures(tab, theme: str) -> None:
-    figures = [figure for figure in tab.evaluate(SHOWN) if figure["theme"]]
+    figures = [figure for figure in tab.evaluate(FIGURES) if figure["theme"]]
     assert figures
     for figure in figures:
         assert figure["shown"] == (figure["theme"] == theme), figure
