@@ -27,6 +27,8 @@ HEADING = re.compile(r"^ *(#{1,6})\s*(.*?)\s*$")  # to Markdown, `##x` is a head
 UNDERLINE = re.compile(r"^(=+|-+) *$")
 HEADING_ID = re.compile(r"\{[^}]*#([A-Za-z][\w-]*)(?:\s[^}]*)?\}\s*$", re.ASCII)
 CHINESE = re.compile(r"[\u3000-\u9fff\uff00-\uffef]")
+EXERCISE = re.compile(r"(?ms)^\*\*(\d+)\.\*\* (★{1,3}) (.*?)(?=\n\n|\Z)")
+"""An exercise: its number, its level (one to three stars), its question."""
 LONGEST_SECTION = 30
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+?)(\w+)\.svg[^)]*\)")
 
@@ -90,6 +92,12 @@ def _section_problems(where: str, text: str) -> list[str]:
     solutions = len(re.findall(r'(?m)^\?\?\?\+? success "', text))
     if solutions < 4:
         found.append(f"{where}: {solutions} exercises with a folded solution, at least 4 wanted")
+    exercises = len(EXERCISE.findall(text))
+    if exercises < solutions:
+        found.append(
+            f"{where}: {solutions} solutions, but {exercises} exercises that start with a number "
+            "and a level: '**1.** ★ …', see CONTRIBUTING.md"
+        )
     return found
 
 

@@ -204,7 +204,7 @@ def exercises(book: Book) -> str:
     levels: dict[str, list[str]] = {stars: [] for stars in ("★", "★★", "★★★")}
     for page in book.chapters:
         for place, text in book.part(page, "exercises"):
-            for number, stars, question in EXERCISE.findall(text):
+            for number, stars, question in contract.EXERCISE.findall(text):
                 line = rebased(" ".join(question.split()), page, book.root)
                 link = f"[{place.chapter} {number}]({page}#{place.anchor})"
                 levels[stars].append(f"- {link}：{line}")
@@ -214,9 +214,6 @@ def exercises(book: Book) -> str:
         for stars, lines in levels.items()
         if lines
     )
-
-
-EXERCISE = re.compile(r"(?ms)^\*\*(\d+)\.\*\* (★{1,3}) (.*?)(?=\n\n|\Z)")
 
 
 def clinic(book: Book) -> str:

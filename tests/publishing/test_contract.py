@@ -72,6 +72,13 @@ BROKEN = {
         ('??? success "解答"\n    四\n', ""),
         ["docs/zh/part/chapter.md: 3 exercises with a folded solution, at least 4 wanted"],
     ),
+    "an exercise without a level": (
+        ("**2.** ★ 第二题", "**2.** 第二题"),
+        [
+            "docs/zh/part/chapter.md: 4 solutions, but 3 exercises that start with a number and a "
+            "level: '**1.** ★ …', see CONTRIBUTING.md"
+        ],
+    ),
     "a heading without id": (
         ("## 参考 {#references}\n", "## 参考 {#references}\n\n### 论文\n"),
         [f"{WHERE}:{REFERENCES + 2}: heading '论文' has no ASCII id; add {{#...}}"],

@@ -113,14 +113,22 @@ exact: 精确值
 
 ## 练习 {#exercises}
 
+**1.** ★ 第一题，见 [推导](#derivation)。
+
 ??? success "解答"
     一
+
+**2.** ★ 第二题，见 [推导](#derivation)。
 
 ??? success "解答"
     二
 
+**3.** ★★ 第三题，见 [推导](#derivation)。
+
 ??? success "解答"
     三
+
+**4.** ★★★ 第四题，见 [推导](#derivation)。
 
 ??? success "解答"
     四
