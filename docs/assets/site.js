@@ -100,3 +100,74 @@ addEventListener("afterprint", () => {
     delete box.dataset.openedForPrint
   }
 })
+
+// Progress: the chapters that the reader has marked as read, kept in this browser and nowhere else.
+const READ = "runnable-notes.read"
+const base = new URL(`${JSON.parse(document.getElementById("__config").textContent).base}/`, location)
+
+function stored() {
+  const text = localStorage.getItem(READ) // throws where storage is blocked
+  try {
+    return new Set(JSON.parse(text ?? "[]"))
+  } catch {
+    return new Set()
+  }
+}
+
+function pathOf(address) {
+  const { href } = new URL(address, location)
+  return href.startsWith(base.href) ? href.slice(base.href.length).replace(/index\.html|[?#].*/g, "") : null
+}
+
+function showProgress() {
+  const read = stored()
+  const map = [...document.querySelectorAll(".grid.cards a")]
+  for (const link of [...map, ...document.querySelectorAll(".md-nav--primary .md-nav__link[href]")]) {
+    link.classList.toggle("is-read", read.has(pathOf(link.href)))
+  }
+  const chapters = map.map(link => pathOf(link.href)).filter(path => /^\w+\/\w+\/$/.test(path))
+  const done = chapters.filter(path => read.has(path)).length
+  const status = document.querySelector(".reading-progress")
+  if (status) {
+    status.hidden = !done
+    status.firstElementChild.textContent = `读完 ${done} / ${chapters.length} 章`
+  }
+}
+
+function change(edit) {
+  const read = stored()
+  edit(read)
+  localStorage.setItem(READ, JSON.stringify([...read]))
+  showProgress()
+}
+
+function addProgress() {
+  stored()
+  const end = article.querySelector("#source")
+  if (end) {
+    const here = pathOf(location.href)
+    end.insertAdjacentHTML(
+      "beforebegin",
+      '<p class="mark-read"><label><input type="checkbox" autocomplete="off"> 读完了这一章' +
+        "（只记在这个浏览器里）</label></p>"
+    )
+    const box = article.querySelector(".mark-read input")
+    box.checked = stored().has(here)
+    box.addEventListener("change", () => change(read => read[box.checked ? "add" : "delete"](here)))
+  }
+  article.querySelector("#map")?.insertAdjacentHTML(
+    "afterend",
+    '<p class="reading-progress" hidden><span role="status"></span> ' +
+      '<button type="button">清除记录</button></p>'
+  )
+  article
+    .querySelector(".reading-progress button")
+    ?.addEventListener("click", () => change(read => read.clear()))
+  showProgress()
+}
+
+try {
+  addProgress()
+} catch {
+  // Storage is blocked: the book reads as well without it.
+}

@@ -1,6 +1,7 @@
 """What can be read off the finished files: structure, links, images, formulas."""
 
 import io
+import json
 import re
 from collections import Counter
 from functools import cache
@@ -27,6 +28,18 @@ def test_page_says_what_it_is(soup, page):
     assert description and description["content"]
     ids = Counter(element["id"] for element in html.find_all(id=True))
     assert [one for one, times in ids.items() if times > 1] == []
+
+
+def test_structured_data_say_what_a_page_is(soup):
+    for page in NAV:
+        data = json.loads(soup(page).find("script", type="application/ld+json").string)
+        assert data["@context"] == "https://schema.org" and data["url"] == SITE_URL + page
+        kind = data["@type"]
+        if page in CHAPTERS:
+            assert kind == ["Chapter", "LearningResource"] and data["isPartOf"]["url"] == SITE_URL
+        else:
+            assert kind == ("WebPage" if page else "Book")
+        assert data["name"] and data["description"]
 
 
 def test_titles_and_descriptions_differ(soup):
