@@ -329,7 +329,6 @@ def fit(precision: str, seed: int, epochs: int, lr: float = 0.01) -> tuple[nn.Mo
 # --8<-- [end:fit]
 
 
-# --8<-- [start:lost_updates]
 def lost_updates(net: nn.Module, lr: float) -> float:
     """Share of the weights that one step of gradient descent on all digits leaves as they are.
 
@@ -343,9 +342,6 @@ def lost_updates(net: nn.Module, lr: float) -> float:
         stuck += ((w - lr * g == w) & (g != 0)).sum().item()
         moved += (w - lr * g != w).sum().item()
     return stuck / (stuck + moved)
-
-
-# --8<-- [end:lost_updates]
 
 
 # --8<-- [start:loss_scaler]

@@ -66,7 +66,7 @@ def forget_compiled():
 
 def test_launch_returns_before_the_work_is_done():
     device, gate = Queue(), threading.Event()
-    first, second = device.launch(gate.wait), device.launch(lambda: 7)
+    first, second = device.launch(gate.wait, 60), device.launch(lambda: 7)
     assert not first.done() and not second.done()  # the second waits for its turn
     gate.set()
     device.synchronize()
@@ -240,6 +240,8 @@ def test_faster_compute_cannot_beat_the_loader():
     for k in (1, 10, 1000):
         assert (L + C) / (L + C / k) < 1 + C / L
     assert (L + C) / (L + C / 1e6) > 0.999 * (1 + C / L)
+    slow, fast = (pipeline(100, 5, cost, 1)[1][-1] for cost in (4, 0))
+    assert slow - fast == 4  # overlapped: only the last batch's computing is saved
 
 
 def test_prefetch_gives_the_same_batches():
@@ -393,6 +395,11 @@ def test_speedups_are_ratios_measured_in_turns():
     assert "".join(calls) == "ctct" + "cctt" * 5
 
 
+def test_defaults_for_tf32():
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_autocast_chooses_types_and_leaves_the_weights():
     layer, norm, x = nn.Linear(8, 8), nn.LayerNorm(8), torch.randn(4, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -501,6 +508,17 @@ def test_float16_flushes_the_gradients_of_a_deep_net(measured):
     for layer in range(1, 8):
         assert (values[f"scaled_{layer}"] < 0.01).all()
         assert (values[f"bf16_{layer}"] < 0.01).all()
+
+
+def test_each_row_s_gradient_is_flushed_before_the_sum_over_rows():
+    X, y, _, _ = chapter.load_digits()
+    net, rows = make_mlp(chapter.DEEP, 0, nn.Sigmoid), []
+    net[0].register_forward_hook(lambda layer, args, out: rows.append(out))
+    for low in (None, torch.float16):
+        loss = loss_of(net, X[:256], y[:256], low)
+        (rows[-1],) = torch.autograd.grad(loss, [rows[-1]])
+    exact, rough = rows
+    assert (exact != 0).all() and (rough == 0).all()
 
 
 def test_shallow_relu_nets_lose_little():
