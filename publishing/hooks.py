@@ -22,7 +22,17 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
-from publishing import PublishingError, contract, formulas, lists, pages, repairs, runner, store  # noqa: E402
+from publishing import (  # noqa: E402
+    PublishingError,
+    cards,
+    contract,
+    formulas,
+    lists,
+    pages,
+    repairs,
+    runner,
+    store,
+)
 from publishing.markdown import PublishingExtension  # noqa: E402
 from publishing.modules import Module, find_modules  # noqa: E402
 
@@ -166,6 +176,7 @@ def on_files(files, config):
         raise PluginError(str(error)) from error
     store.prune(modules)
     formulas.recall(ROOT)
+    cards.recall(ROOT)
     _recall_pages()
     config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
 
@@ -177,6 +188,8 @@ def on_files(files, config):
             for theme in store.THEMES:
                 file = store.figure_file(module, name, theme)
                 files.append(_copied(config, store.build_folder(ROOT), file))
+        if card := cards.of_module(module):
+            files.append(File.generated(config, _card(module.path), content=card))
         files.append(
             File.generated(config, f"code/{module.path}.md", content=pages.module_page(module))
         )
@@ -184,6 +197,17 @@ def on_files(files, config):
             File.generated(config, f"code/{module.path}.py", abs_src_path=str(module.file))
         )
     return files
+
+
+def _card(path: str) -> str:
+    return f"assets/cards/{path}.png"
+
+
+def _card_url(page, config) -> str:
+    """Return the address of a page's card; pages without a figure share the front page's."""
+    module = _module_of(page)
+    path = module.path if module is not None and module.figures else "index"
+    return f"{config.site_url or ''}{_card(path)}"
 
 
 def _nav_pages(nav) -> Iterator[str]:
@@ -205,6 +229,7 @@ def _module_of(page) -> Module | None:
 
 def on_env(env, config, files):
     env.globals["structured_data"] = _structured_data
+    env.globals["card_url"] = _card_url
     return env
 
 
@@ -311,6 +336,7 @@ def on_post_page(output, page, config):
 
 def on_post_build(config):
     formulas.keep(ROOT)
+    cards.keep(ROOT)
     for kept in (_rendered, _index_entries):
         for name in kept.keys() - _in_use:
             del kept[name]

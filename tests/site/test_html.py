@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import struct
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_structured_data_say_what_a_page_is(soup):
         else:
             assert kind == ("WebPage" if page else "Book")
         assert data["name"] and data["description"]
+
+
+def test_every_page_has_a_card_for_other_sites(site, soup):
+    shown = {soup(page).find("meta", property="og:image")["content"] for page in NAV}
+    assert len(shown) >= len(CHAPTERS)
+    for address in shown:
+        picture = (site / address.removeprefix(SITE_URL)).read_bytes()
+        assert address.startswith(SITE_URL) and picture[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", picture[16:24]) == (1200, 630)
+        assert len(picture) <= 200_000
 
 
 def test_titles_and_descriptions_differ(soup):
