@@ -172,6 +172,7 @@ def on_files(files, config):
     for file in sorted((ROOT / "docs" / "assets").rglob("*")):
         if file.is_file() and file.suffix not in {".md", ".txt"}:
             files.append(_copied(config, ROOT / "docs", file))
+    files.append(_copied(config, ROOT / "docs", ROOT / "docs" / "references.bib"))
     for module in modules:
         for name in module.figures:
             for theme in store.THEMES:
