@@ -22,7 +22,17 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
-from publishing import PublishingError, contract, formulas, lists, pages, repairs, runner, store  # noqa: E402
+from publishing import (  # noqa: E402
+    PublishingError,
+    contract,
+    formulas,
+    glossary,
+    lists,
+    pages,
+    repairs,
+    runner,
+    store,
+)
 from publishing.markdown import PublishingExtension  # noqa: E402
 from publishing.modules import Module, find_modules  # noqa: E402
 
@@ -167,7 +177,12 @@ def on_files(files, config):
     store.prune(modules)
     formulas.recall(ROOT)
     _recall_pages()
-    config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
+    book = config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
+    try:
+        terms = book.texts.get("glossary.md", "")
+        config.extra["abbreviations"] = glossary.abbreviations(terms)
+    except PublishingError as error:
+        raise PluginError(str(error)) from error
 
     for file in sorted((ROOT / "docs" / "assets").rglob("*")):
         if file.is_file() and file.suffix not in {".md", ".txt"}:
@@ -242,22 +257,26 @@ def on_page_markdown(markdown, page, config, files):
     problem = _problem(page)
     src = page.file.src_uri
     up = "../" * src.count("/")
+    book = config.extra["book"]
+    abbreviations = config.extra["abbreviations"] if src in book.chapters else []
     extension = PublishingExtension(
         module=_module_of(page),
         modules=list(_modules.values()),
         page=src,
         problem=problem,
         code_page=lambda module: f"{up}code/{module.path}.md",
+        abbreviations=abbreviations,
+        glossary=f"{up}glossary.md",
     )
     # A page's own instance replaces the one of the page before.
     others = [e for e in config.markdown_extensions if not isinstance(e, PublishingExtension)]
     config.markdown_extensions[:] = [*others, extension]
     module = _module_of(page)
     try:
-        if src in config.extra["book"].chapters:
+        if src in book.chapters:
             markdown = lists.link_errata(markdown, src)
         else:
-            markdown = lists.complete(markdown, config.extra["book"])
+            markdown = lists.complete(markdown, book)
     except PublishingError as error:
         problem(str(error))
     if module is not None:
@@ -267,7 +286,7 @@ def on_page_markdown(markdown, page, config, files):
             report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
         markdown = pages.add_facts(markdown, module) + pages.provenance(module, up, report_url)
     page.complaints = _complaints.count
-    page.key = _render_key(markdown, module, config, files)
+    page.key = _render_key(markdown, module, abbreviations, config, files)
     kept = _rendered.get(src)
     _in_use.add(src)
     page.restored = kept is not None and kept["key"] == page.key
@@ -276,8 +295,8 @@ def on_page_markdown(markdown, page, config, files):
     return markdown
 
 
-def _render_key(markdown: str, module: Module | None, config, files) -> str:
-    """Name everything that a page's HTML depends on: text, modules it shows, files, settings."""
+def _render_key(markdown: str, module: Module | None, abbreviations, config, files) -> str:
+    """Name everything that a page's HTML depends on: text, modules, files, settings, glossary."""
     shown = [
         (other.key(), store.fingerprint(other))
         for other in _modules.values()
@@ -287,7 +306,7 @@ def _render_key(markdown: str, module: Module | None, config, files) -> str:
     ]
     settings = Path(config.config_file_path).read_text(encoding="utf-8")
     paths = sorted(file.src_uri for file in files)
-    return sha256(repr((markdown, shown, settings, paths)).encode()).hexdigest()
+    return sha256(repr((markdown, shown, settings, paths, abbreviations)).encode()).hexdigest()
 
 
 def on_page_content(html, page, config, files):
