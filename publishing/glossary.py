@@ -65,3 +65,18 @@ def abbreviations(text: str) -> list[Abbreviation]:
         elif DEFINED.match(line):
             raise PublishingError(f"glossary.md: not a row of abbreviations: {line}")
     return found
+
+
+def definitions(text: str) -> dict[tuple[str, str], list[str]]:
+    """Return what each section defines: page and anchor → Chinese, English and short names."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for term in terms(text):
+        chinese = re.sub("（[^）]*）", "", term.chinese)
+        names = [*re.split("[、／]", chinese), *term.english.split(", ")]
+        found.setdefault((term.page, term.anchor), []).extend(names)
+    for one in abbreviations(text):
+        link = LINK.fullmatch(one.definition)
+        if link:
+            names = [one.short, one.chinese, one.english]
+            found.setdefault((link[2], link[3] or ""), []).extend(names)
+    return {at: list(dict.fromkeys(names)) for at, names in found.items() if at[0]}

@@ -57,10 +57,20 @@ class RememberingIndex(material_search.SearchIndex):
         else:
             self.entries += _index_entries[key]
 
+    def generate_search_index(self, prev):
+        """Note in the index which section the glossary names as the definition of a term."""
+        for entry in self.entries:
+            page, _, anchor = entry["location"].partition("#")
+            entry.pop("terms", None)
+            if names := _definitions.get((f"{page.rstrip('/')}.md", anchor)):
+                entry["terms"] = names
+        return super().generate_search_index(prev)
+
 
 material_search.SearchIndex = RememberingIndex
 
 _modules: dict[str, Module] = {}
+_definitions: dict[tuple[str, str], list[str]] = {}  # of the glossary: page, anchor → terms
 
 
 RENDERED_ATTRIBUTES = ("content", "toc", "present_anchor_ids", "_title_from_render")
@@ -181,6 +191,8 @@ def on_files(files, config):
     try:
         terms = book.texts.get("glossary.md", "")
         config.extra["abbreviations"] = glossary.abbreviations(terms)
+        _definitions.clear()
+        _definitions.update(glossary.definitions(terms))
     except PublishingError as error:
         raise PluginError(str(error)) from error
 

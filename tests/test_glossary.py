@@ -126,3 +126,9 @@ def test_abbreviations_are_sorted_and_lead_to_a_section():
 def test_a_broken_row_is_named():
     with pytest.raises(PublishingError, match=r"MSE \| 均方"):
         glossary.abbreviations(TEXT + "| MSE | 均方误差 | mean squared error | 无 |\n")
+
+
+def test_a_section_is_found_by_every_name_of_what_it_defines():
+    found = glossary.definitions(TEXT)
+    assert found["training/batch_norm.md", "forward"] == ["批量归一化", "batch normalization", "BN"]
+    assert found["basics/tensors.md", "address"][:2] == ["步幅", "偏移"]  # without its bracket
