@@ -33,15 +33,21 @@ autocorrect_py.load_config('{"context": {"codeblock": 0}}')  # what code prints 
 
 RIGHT = {
     # Inside a <div> it takes a Markdown link for Latin text.
-    "[记号](notation.md)统一了五套笔记的符号；[词汇表](glossary.md)固定每个术语的中英文。",
+    "- [勘误总表](errata.md)和[原笔记的去处](sources.md)：51 条勘误，388 个条目。",
+    "- [记号](notation.md)和[词汇表](glossary.md)：统一的符号，每个术语的中英文。",
 }
 """Lines that autocorrect would change though they are right."""
+
+
+SHAPE = re.compile(r"（(?:批量|通道|高|宽)(?:, (?:批量|通道|高|宽))+）")
+"""A shape in words, written as the tuple that it is."""
 
 
 def miscorrected(text: str) -> list[tuple[str, str]]:
     """Return the lines that autocorrect would change, each with its correction."""
     # Between digits it takes a Chinese colon for that of a time of day, 12:30.
     text = re.sub(r"(?<=\d)：(?=\d)", "；", text)
+    text = SHAPE.sub("（形状）", text)
     lines = zip(text.splitlines(), autocorrect_py.format_for(text, "md").splitlines(), strict=True)
     return [
         (line.strip(), corrected.strip())
@@ -140,7 +146,7 @@ TERMS = {
     r"逻辑回归|逻辑斯谛|逻辑斯蒂": "Logistic 回归",
     r"迷你批|小批次": "小批量",
     r"批大小|批尺寸|批次大小": "批量大小",
-    r"轮次|世代": "轮",
+    r"轮次(?!序)|世代": "轮",
     r"移动平均": "滑动平均",
     r"矢量": "向量",
     r"自动求导|自动梯度": "自动微分",
@@ -151,7 +157,7 @@ TERMS = {
     r"跨步": "步幅",
     r"过滤器": "卷积核",
     r"跳跃连接|跳接|快捷连接|短路连接": "捷径",
-    r"(?<!（)池化": "汇聚（池化）",
+    r"池化(?![（）])": "汇聚（池化）",
     r"卷积神经网络": "卷积网络",
     r"循环神经网络": "循环网络",
     r"掩膜|遮罩|蒙版": "掩码",
@@ -163,6 +169,7 @@ QUOTING = re.compile(r"原笔记|笔记说|也译|又译|也叫|别处|中文里
 
 SAID_OTHERWISE = {
     ("docs/zh/errata.md", "池化"): "the notes' own word, in the errata on it",
+    ("docs/zh/scaling/distributed.md", "批次大小"): "to be changed when the chapter is",
     ("docs/zh/linear/mean_squared_error.md", "均方差"): "what the erratum is about",
     ("docs/zh/generalization/overfitting.md", "均方差"): "平均方差, the mean of a variance",
     ("docs/zh/basics/introduction.md", "预测的精度"): "the notes' sentence that is corrected",
