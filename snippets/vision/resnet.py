@@ -46,8 +46,7 @@ ARMS = {
     "residual_bn": Arm("residual", norm=True),
     "residual_bn_zero": Arm("residual", norm=True, start="zero"),
     "pre": Arm("pre", norm=True),
-    "highway_2": Arm("highway", norm=False, gate=-2.0),
-    "highway_4": Arm("highway", norm=False, gate=-4.0),
+    "highway": Arm("highway", norm=False, gate=-4.0),
 }
 # --8<-- [end:arms]
 
@@ -205,8 +204,7 @@ RATES = {  # best training loss of 0.003, 0.01, 0.03, 0.1, 0.3; seeds 100 to 102
     "residual_bn_zero": {2: 0.1, 10: 0.1, 40: 0.1},
     "residual_zero": {40: 0.1},
     "pre": {40: 0.3},
-    "highway_2": {40: 0.1},
-    "highway_4": {40: 0.3},
+    "highway": {40: 0.3},
 }
 
 
@@ -390,9 +388,11 @@ def train_images(
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Loss and accuracy in eval() mode."""
-    net.eval()
+def evaluate(
+    net: nn.Module, images: Tensor, labels: Tensor, running: bool = True
+) -> tuple[float, float]:
+    """Loss and accuracy, batch norm with its running statistics or those of 1000 images."""
+    net.train(not running)
     logits = torch.cat([net(x) for x in images.split(1000)])  # (N, q)
     accuracy = (logits.argmax(1) == labels).float().mean().item()
     return F.cross_entropy(logits, labels).item(), accuracy
@@ -417,22 +417,6 @@ class Highway(nn.Module):
 
 
 # --8<-- [end:highway]
-
-
-# --8<-- [start:nin]
-def nin_block(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
-    """Network in Network: a convolution, then a two-layer perceptron at every position."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2),
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, 1),
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, 1),
-        nn.ReLU(),
-    )
-
-
-# --8<-- [end:nin]
 
 
 @cache
@@ -547,45 +531,6 @@ def figure_paths() -> Figure:
     return fig
 
 
-def figure_lesion() -> Figure:
-    """Test accuracy after one of the five blocks is left out, mean of two seeds."""
-    fig, ax = plt.subplots(layout="constrained")
-    styles = {
-        "residual_bn": ("C0o-", "residual + BN"),
-        "plain_identity": ("C2D--", "plain, $W=I$"),
-        "plain_bn": ("C3s-", "plain + BN"),
-    }
-    for name, (style, label) in styles.items():
-        _, whole, lesions = results(name, 10, range(2))
-        values = [whole.mean(), *lesions.mean(1)]
-        ax.plot(range(6), values, style, markersize=5, label=label)
-    ax.axhline(0.1, color=plt.rcParams["text.color"], linestyle=":")
-    ax.set(xlabel="block left out", ylabel="test accuracy", ylim=(0, 1.03))
-    ax.set_xticks(range(6), ["none", "1", "2", "3", "4", "5"])
-    ax.grid(True)
-    ax.legend(loc="center right", frameon=False)
-    return fig
-
-
-def figure_stride() -> Figure:
-    """Input positions that reach the output of three ways to halve an 8 x 8 image."""
-    fig, axes = plt.subplots(1, 3, figsize=(4.8, 2.1), layout="constrained")
-    pooled = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(1, 1, 1))
-    ways = {
-        "1×1, stride 2": nn.Conv2d(1, 1, 1, 2),
-        "mean, 1×1": pooled,
-        "3×3, stride 2": nn.Conv2d(1, 1, 3, 2, 1),
-    }
-    for ax, (label, layer) in zip(axes, ways.items(), strict=True):
-        for row, column in seen(layer).nonzero().tolist():
-            ax.add_patch(plt.Rectangle((column, row), 1, 1, color="C0", linewidth=0))
-        ax.set(xlim=(0, 8), ylim=(8, 0), aspect="equal", xticks=range(9), yticks=range(9))
-        ax.tick_params(labelbottom=False, labelleft=False, length=0)
-        ax.grid(True)
-        ax.set_title(label, fontsize=11)
-    return fig
-
-
 def experiment_depth(seed: int) -> dict[str, float]:
     """Five ways to build a deep net at three depths: training loss, accuracy, one block less."""
     group = range(seed // 5 * 5, seed // 5 * 5 + 5)
@@ -597,6 +542,7 @@ def experiment_depth(seed: int) -> dict[str, float]:
             out[f"{name}_{depth}_accuracy"] = accuracy[seed % 5].item()
             if depth == 10:
                 out[f"{name}_lesion_mean"] = lesions[:, seed % 5].mean().item()
+                out[f"{name}_lesion_first"] = lesions[0, seed % 5].item()
                 out[f"{name}_lesion_worst"] = lesions[:, seed % 5].min().item()
     return out
 
@@ -605,7 +551,7 @@ def experiment_variants(seed: int) -> dict[str, float]:
     """Other blocks at depth 40: training loss and test accuracy."""
     group = range(seed // 5 * 5, seed // 5 * 5 + 5)
     out = {}
-    for name in ("residual_zero", "pre", "highway_2", "highway_4"):
+    for name in ("residual_zero", "pre", "highway"):
         loss, accuracy, _ = results(name, 40, group)
         out[name] = loss[seed % 5].item()
         out[f"{name}_accuracy"] = accuracy[seed % 5].item()
@@ -639,11 +585,13 @@ def fashion_run(name: str, blocks: int, seed: int) -> dict[str, float]:
     if name == "residual_zero":
         zero_last_gamma(net)
     train_images(net, half[0], y[:6000], 2, seed)
-    loss, train_accuracy = evaluate(net, half[0], y[:6000])
+    _, test_accuracy = evaluate(net, half[1], y_test)
+    running_loss, _ = evaluate(net, half[0], y[:6000])
+    loss, _ = evaluate(net, half[0], y[:6000], running=False)
     return {
         "train_loss": round(loss, 4),
-        "train_accuracy": round(train_accuracy, 4),
-        "test_accuracy": round(evaluate(net, half[1], y_test)[1], 4),
+        "train_loss_running": round(running_loss, 4),
+        "test_accuracy": round(test_accuracy, 4),
     }
 
 
