@@ -71,6 +71,7 @@ def run_ranks(worker: Callable, size: int, *args, seconds: float = 90) -> list:
             if time.monotonic() > deadline:
                 for process in context.processes:
                     process.kill()
+                    process.join()
                 raise TimeoutError(f"a rank did not end within {seconds} s")
         return [torch.load(Path(name, f"{rank}.pt")) for rank in range(size)]
 
@@ -514,6 +515,15 @@ def experiment_gradients(seed: int) -> dict[str, float]:
 
 
 @cache
+def trained(
+    start: Callable[[int], nn.Sequential], k: int, lr: float, seed: int, warmup: float = 0
+) -> tuple[nn.Sequential, float]:
+    """A net of `start` after ten epochs of `train_as_workers`, and its training loss."""
+    net = start(seed)
+    return net, train_as_workers(net, k, lr, seed, warmup=warmup)
+
+
+@cache
 def scaling(seed: int) -> dict[str, tuple[float, float]]:
     """Training loss and test accuracy after ten epochs, by rule and number of workers."""
     out = {}
@@ -521,42 +531,38 @@ def scaling(seed: int) -> dict[str, tuple[float, float]]:
         for k in SIZES:
             if k == 1 and rule != "same":
                 continue
-            net = make_net(seed)
-            loss = train_as_workers(net, k, rate(k), seed)
+            net, loss = trained(make_net, k, rate(k), seed)
             out[f"{rule}_{k}"] = (loss, digits_accuracy(net))
     return out
 
 
-def experiment_scaling(seed: int) -> dict[str, float]:
-    """Three rules for the rate at equal epochs, and one worker stopped after 10 / k epochs."""
-    out = {}
-    for name, (loss, accuracy) in scaling(seed).items():
-        out[f"{name}_loss"], out[f"{name}_accuracy"] = loss, accuracy
-    for k in (4, 16):
-        out[f"short_{k}_loss"] = train_as_workers(make_net(seed), 1, 0.1, seed, 10 / k)
-    return out
-
-
-def experiment_warmup(seed: int) -> dict[str, float]:
+def warm_up(seed: int) -> dict[str, float]:
     """16 workers at 16 times the rate, from a gentle and from a sharp start, with warm-up or not.
 
     stable_*: 2 / curvature at the start and after ten epochs of one worker.
     """
     out = {}
     for name, start in (("gentle", make_net), ("sharp", sharp_net)):
-        net = start(seed)
-        out[f"{name}_stable_start"] = stable_rate(net)
-        out[f"{name}_one"] = train_as_workers(net, 1, 0.1, seed)
+        out[f"{name}_stable_start"] = stable_rate(start(seed))
+        net, out[f"{name}_one"] = trained(start, 1, 0.1, seed)
         out[f"{name}_stable_end"] = stable_rate(net)
         for warmup in (0, 3):
-            out[f"{name}_warmup_{warmup}"] = train_as_workers(
-                start(seed), 16, 1.6, seed, warmup=warmup
-            )
+            _, out[f"{name}_warmup_{warmup}"] = trained(start, 16, 1.6, seed, warmup)
     return out
 
 
+def experiment_scaling(seed: int) -> dict[str, float]:
+    """Three rules for the rate at equal epochs, one worker stopped after 10 / k epochs, warm-up."""
+    out = {}
+    for name, (loss, accuracy) in scaling(seed).items():
+        out[f"{name}_loss"], out[f"{name}_accuracy"] = loss, accuracy
+    for k in (4, 16):
+        out[f"short_{k}_loss"] = train_as_workers(make_net(seed), 1, 0.1, seed, 10 / k)
+    return out | warm_up(seed)
+
+
 def figure_shards() -> "Figure":
-    """Ten samples dealt to three ranks, in two epochs: the two dealt twice are hatched."""
+    """Ten samples dealt to three ranks, in two epochs: the two dealt twice are dashed."""
     import matplotlib.pyplot as plt  # not above: torchrun starts this module once a rank
 
     fig, axes = plt.subplots(2, 1, figsize=(4.8, 3.6), layout="constrained")
@@ -575,7 +581,8 @@ def figure_shards() -> "Figure":
                     0.8,
                     facecolor="none" if twice else f"C{rank}",
                     edgecolor=f"C{rank}",
-                    hatch="//" if twice else None,
+                    linestyle="--" if twice else "-",
+                    linewidth=1.5,
                     alpha=1 if twice else 0.35,
                 )
                 ax.add_patch(box)
@@ -701,7 +708,6 @@ if __name__ == "__main__":
         print("failure", experiment_failure(0))
         print("gradients", experiment_gradients(0))
         print("scaling", experiment_scaling(0))
-        print("warm-up", experiment_warmup(0))
         figure_scaling()
         figure_memory()
         plt.show()
