@@ -49,6 +49,7 @@ NAMES = {
     "SIAM": "a publisher",
     "ICML": "a conference",
     "JMLR": "a journal",
+    "JPEG": "a format of files",
     "KB": "a unit",
     "MB": "a unit",
     "GB": "a unit",

@@ -147,7 +147,7 @@ WANTED = {
     "强化学习": INTRODUCTION,
     "多臂赌博机": INTRODUCTION,
     "经验风险": INTRODUCTION,
-    "迁移学习": INTRODUCTION,
+    "迁移学习": TRANSFER,
     "分布偏移": INTRODUCTION,
     "循环网络": INTRODUCTION,
     "No module named 'pytorch'": INTRODUCTION,
