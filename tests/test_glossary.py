@@ -35,7 +35,6 @@ NAMES = {
     "CUDA": "a product",
     "GPU": "a word of every day",
     "JAX": "a library",
-    "JPEG": "a file format",
     "MNIST": "a data set",
     "MOOC": "part of a course's name",
     "NCRG": "part of a report's number",
