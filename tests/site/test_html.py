@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
 
 from publishing import ROOT
-from tests.site.built import CHAPTERS, NAV, PAGES, REPO_URL, SITE_URL, file_of
+from tests.site.built import BESIDE, CHAPTERS, NAV, PAGES, REPO_URL, SITE_URL, file_of
 
 EDIT = f"{REPO_URL}/edit/main/docs/zh/"
 
@@ -75,6 +75,8 @@ def _broken(site: Path, page: str, html: BeautifulSoup, ids) -> list[str]:
         path, _, anchor = address.removeprefix(SITE_URL).partition("#")
         path = unquote(path.partition("?")[0])
         file = site / path / "index.html" if path.endswith("/") or not path else site / path
+        if path in BESIDE:
+            continue
         if not file.is_file():
             found.append(f"{target}: no such file")
         elif anchor and file.suffix == ".html" and unquote(anchor) not in ids(file):
