@@ -30,6 +30,15 @@ RECIPE = "training/recipe/"
 BIKES = "networks/bike_sharing/"
 PERCEPTRON = "networks/multilayer_perceptron/"
 
+CONVOLUTION = "vision/convolution/"
+POOLING = "vision/pooling/"
+INCEPTION = "vision/inception/"
+RESNET = "vision/resnet/"
+IMAGES = "vision/image_data/"
+TRANSFER = "vision/transfer_learning/"
+ACCELERATOR = "scaling/accelerator/"
+DISTRIBUTED = "scaling/distributed/"
+
 WANTED = {
     "自动微分": AUTOGRAD,
     "计算图": AUTOGRAD,
@@ -199,6 +208,66 @@ WANTED = {
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
+    "卷积输出大小": CONVOLUTION,
+    "互相关": CONVOLUTION,
+    "平移等变": CONVOLUTION,
+    "im2col": CONVOLUTION,
+    "转置卷积 output_padding": CONVOLUTION,
+    "nn.Conv2d": CONVOLUTION,
+    "Kernel size can't be greater than actual input size": CONVOLUTION,
+    "Expected 3D (unbatched) or 4D (batched) input to conv2d": CONVOLUTION,
+    "最大池化": POOLING,
+    "全局平均池化": POOLING,
+    "感受野 计算": POOLING,
+    "有效感受野": POOLING,
+    "LeNet sigmoid 学不动": POOLING,
+    "Output size is too small": POOLING,
+    "count_include_pad": POOLING,
+    "BlurPool": POOLING,
+    "1×1 卷积": INCEPTION,
+    "GoogLeNet": INCEPTION,
+    "Inception 模块": INCEPTION,
+    "GoogLeNetOutputs": INCEPTION,
+    "Sizes of tensors must match except in dimension 1": INCEPTION,
+    "辅助分类器": INCEPTION,
+    "FlopCounterMode": INCEPTION,
+    "残差块": RESNET,
+    "退化问题": RESNET,
+    "BasicBlock": RESNET,
+    "downsample 什么时候需要": RESNET,
+    "zero_init_residual": RESNET,
+    "高速网络": RESNET,
+    "The size of tensor a (64) must match": RESNET,
+    "预激活": RESNET,
+    "数据增强": IMAGES,
+    "ImageFolder": IMAGES,
+    "自定义 Dataset 图像": IMAGES,
+    "v2.ToTensor deprecated": IMAGES,
+    "Input tensor should be a float tensor": IMAGES,
+    "测试时增强": IMAGES,
+    "Found no valid file for the classes": IMAGES,
+    "random_split transform": IMAGES,
+    "冻结 微调": TRANSFER,
+    "负迁移": TRANSFER,
+    "灾难性遗忘": TRANSFER,
+    "size mismatch for head.weight": TRANSFER,
+    "weights.transforms": TRANSFER,
+    "Target 5 is out of bounds": TRANSFER,
+    "混合精度": ACCELERATOR,
+    "torch.compile": ACCELERATOR,
+    "GradScaler": ACCELERATOR,
+    "pin_memory non_blocking": ACCELERATOR,
+    "固定内存": ACCELERATOR,
+    "_orig_mod": ACCELERATOR,
+    "算术强度": ACCELERATOR,
+    "分布式训练": DISTRIBUTED,
+    "DistributedDataParallel": DISTRIBUTED,
+    "torchrun": DISTRIBUTED,
+    "DistributedSampler set_epoch": DISTRIBUTED,
+    "Expected to have finished reduction in the prior iteration": DISTRIBUTED,
+    "address already in use": DISTRIBUTED,
+    "线性缩放规则": DISTRIBUTED,
+    "Gloo connectFullMesh failed": DISTRIBUTED,
 }
 
 INPUT = "[data-md-component=search-query]"
