@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup, Tag
 
 from publishing import PublishingError
 
-APPENDICES = ("errata/", "notation/", "glossary/")
+APPENDICES = ("errata/", "notation/", "glossary/", "references/")
 """Pages outside the parts that belong on paper; the other lists only repeat the chapters."""
 
 ON_SCREEN_ONLY = (
