@@ -22,7 +22,18 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
-from publishing import PublishingError, contract, formulas, lists, pages, repairs, runner, store  # noqa: E402
+from publishing import (  # noqa: E402
+    PublishingError,
+    cards,
+    contract,
+    formulas,
+    glossary,
+    lists,
+    pages,
+    repairs,
+    runner,
+    store,
+)
 from publishing.markdown import PublishingExtension  # noqa: E402
 from publishing.modules import Module, find_modules  # noqa: E402
 
@@ -47,10 +58,20 @@ class RememberingIndex(material_search.SearchIndex):
         else:
             self.entries += _index_entries[key]
 
+    def generate_search_index(self, prev):
+        """Note in the index which section the glossary names as the definition of a term."""
+        for entry in self.entries:
+            page, _, anchor = entry["location"].partition("#")
+            entry.pop("terms", None)
+            if names := _definitions.get((f"{page.rstrip('/')}.md", anchor)):
+                entry["terms"] = names
+        return super().generate_search_index(prev)
+
 
 material_search.SearchIndex = RememberingIndex
 
 _modules: dict[str, Module] = {}
+_definitions: dict[tuple[str, str], list[str]] = {}  # of the glossary: page, anchor → terms
 
 
 RENDERED_ATTRIBUTES = ("content", "toc", "present_anchor_ids", "_title_from_render")
@@ -166,17 +187,28 @@ def on_files(files, config):
         raise PluginError(str(error)) from error
     store.prune(modules)
     formulas.recall(ROOT)
+    cards.recall(ROOT)
     _recall_pages()
-    config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
+    book = config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
+    try:
+        terms = book.texts.get("glossary.md", "")
+        config.extra["abbreviations"] = glossary.abbreviations(terms)
+        _definitions.clear()
+        _definitions.update(glossary.definitions(terms))
+    except PublishingError as error:
+        raise PluginError(str(error)) from error
 
     for file in sorted((ROOT / "docs" / "assets").rglob("*")):
         if file.is_file() and file.suffix not in {".md", ".txt"}:
             files.append(_copied(config, ROOT / "docs", file))
+    files.append(_copied(config, ROOT / "docs", ROOT / "docs" / "references.bib"))
     for module in modules:
         for name in module.figures:
             for theme in store.THEMES:
                 file = store.figure_file(module, name, theme)
                 files.append(_copied(config, store.build_folder(ROOT), file))
+        if card := cards.of_module(module):
+            files.append(File.generated(config, _card(module.path), content=card))
         files.append(
             File.generated(config, f"code/{module.path}.md", content=pages.module_page(module))
         )
@@ -184,6 +216,17 @@ def on_files(files, config):
             File.generated(config, f"code/{module.path}.py", abs_src_path=str(module.file))
         )
     return files
+
+
+def _card(path: str) -> str:
+    return f"assets/cards/{path}.png"
+
+
+def _card_url(page, config) -> str:
+    """Return the address of a page's card; pages without a figure share the front page's."""
+    module = _module_of(page)
+    path = module.path if module is not None and module.figures else "index"
+    return f"{config.site_url or ''}{_card(path)}"
 
 
 def _nav_pages(nav) -> Iterator[str]:
@@ -205,6 +248,7 @@ def _module_of(page) -> Module | None:
 
 def on_env(env, config, files):
     env.globals["structured_data"] = _structured_data
+    env.globals["card_url"] = _card_url
     return env
 
 
@@ -241,22 +285,26 @@ def on_page_markdown(markdown, page, config, files):
     problem = _problem(page)
     src = page.file.src_uri
     up = "../" * src.count("/")
+    book = config.extra["book"]
+    abbreviations = config.extra["abbreviations"] if src in book.chapters else []
     extension = PublishingExtension(
         module=_module_of(page),
         modules=list(_modules.values()),
         page=src,
         problem=problem,
         code_page=lambda module: f"{up}code/{module.path}.md",
+        abbreviations=abbreviations,
+        glossary=f"{up}glossary.md",
     )
     # A page's own instance replaces the one of the page before.
     others = [e for e in config.markdown_extensions if not isinstance(e, PublishingExtension)]
     config.markdown_extensions[:] = [*others, extension]
     module = _module_of(page)
     try:
-        if src in config.extra["book"].chapters:
+        if src in book.chapters:
             markdown = lists.link_errata(markdown, src)
         else:
-            markdown = lists.complete(markdown, config.extra["book"])
+            markdown = lists.complete(markdown, book)
     except PublishingError as error:
         problem(str(error))
     if module is not None:
@@ -266,7 +314,7 @@ def on_page_markdown(markdown, page, config, files):
             report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
         markdown = pages.add_facts(markdown, module) + pages.provenance(module, up, report_url)
     page.complaints = _complaints.count
-    page.key = _render_key(markdown, module, config, files)
+    page.key = _render_key(markdown, module, abbreviations, config, files)
     kept = _rendered.get(src)
     _in_use.add(src)
     page.restored = kept is not None and kept["key"] == page.key
@@ -275,8 +323,8 @@ def on_page_markdown(markdown, page, config, files):
     return markdown
 
 
-def _render_key(markdown: str, module: Module | None, config, files) -> str:
-    """Name everything that a page's HTML depends on: text, modules it shows, files, settings."""
+def _render_key(markdown: str, module: Module | None, abbreviations, config, files) -> str:
+    """Name everything that a page's HTML depends on: text, modules, files, settings, glossary."""
     shown = [
         (other.key(), store.fingerprint(other))
         for other in _modules.values()
@@ -286,7 +334,7 @@ def _render_key(markdown: str, module: Module | None, config, files) -> str:
     ]
     settings = Path(config.config_file_path).read_text(encoding="utf-8")
     paths = sorted(file.src_uri for file in files)
-    return sha256(repr((markdown, shown, settings, paths)).encode()).hexdigest()
+    return sha256(repr((markdown, shown, settings, paths, abbreviations)).encode()).hexdigest()
 
 
 def on_page_content(html, page, config, files):
@@ -311,6 +359,7 @@ def on_post_page(output, page, config):
 
 def on_post_build(config):
     formulas.keep(ROOT)
+    cards.keep(ROOT)
     for kept in (_rendered, _index_entries):
         for name in kept.keys() - _in_use:
             del kept[name]

@@ -6,12 +6,13 @@ its headings of errata are completed. Everything works on the pages' Markdown.
 
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from publishing import PublishingError, contract, pages, store
+from publishing import PublishingError, bibliography, contract, pages, store
 from publishing import results as numbers
 from publishing.modules import Module, find_modules
 
@@ -281,9 +282,44 @@ def _provenance(module: Module, records: list[store.Record]) -> str:
     return f"{last.date}，torch {last.versions.get('torch', '?')}，{last.machine}"
 
 
+def references(book: Book) -> str:
+    """Every work of the bibliography by first author, and the sections that cite it.
+
+    Raises:
+        PublishingError: the bibliography cannot be read.
+    """
+    places = [
+        (link, place)
+        for page in book.texts
+        for place, text in book.sections(page)
+        for link in bibliography.cited(text)
+    ]
+    letters: dict[str, list[str]] = {}
+    for work in bibliography.read(book.root / "docs" / "references.bib"):
+        letter = unicodedata.normalize("NFD", work.family)[0].upper()
+        cited: dict[str, str] = {}  # the first section of each page
+        for link, place in places:
+            if work.is_at(link):
+                cited.setdefault(place.page, place.link)
+        letters.setdefault(letter, []).append(_reference(work, list(cited.values())))
+    return "\n\n".join(
+        f"## {letter} {{#works-{letter.lower()}}}\n\n" + "\n".join(lines)
+        for letter, lines in letters.items()
+    )
+
+
+def _reference(work: bibliography.Work, cited: list[str]) -> str:
+    (_, best), *others = work.links.items()
+    parts = [work.authors, work.year, f"[*{work.title}*]({best})"]
+    parts += [f"*{work.venue}*"] if work.venue else []
+    parts += [f"[{name}]({link})" for name, link in others]
+    return f"- {'，'.join(parts)}。见{'、'.join(cited)}。\n  {{: #{work.key} }}"
+
+
 LISTS: dict[str, Callable[[Book], str]] = {
     "exercises": exercises,
     "clinic": clinic,
     "figures": figures,
     "results": results,
+    "references": references,
 }

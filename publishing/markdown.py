@@ -1,8 +1,9 @@
-"""A Python-Markdown extension: measured values, figures in two themes, item comments.
+"""A Python-Markdown extension: measured values, figures, abbreviations, item comments.
 
 Configuration: `module`, the page's snippet module (None for a page without code), `problem`, a
-function called with one sentence about each thing that is wrong on the page, and `code_page`,
-a function that gives the Markdown link of a module's source page.
+function called with one sentence about each thing that is wrong on the page, `code_page`, a
+function that gives the Markdown link of a module's source page, `abbreviations`, those to explain,
+and `glossary`, the Markdown link of the page that lists them.
 """
 
 import re
@@ -13,10 +14,12 @@ from markdown import Extension, Markdown
 from markdown.inlinepatterns import InlineProcessor
 from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
+from markdown.util import AtomicString
 from pymdownx.blocks import BlocksExtension
 from pymdownx.blocks.block import Block
 
 from publishing import PublishingError, results, store
+from publishing.glossary import Abbreviation
 from publishing.modules import Module
 
 ITEMS = re.compile(r"^\s*<!--\s*items:[^>]*-->\s*$")
@@ -247,6 +250,79 @@ class JoinChineseLines(Treeprocessor):
         )
 
 
+class Abbreviations(Treeprocessor):
+    """The first use of each abbreviation → what it stands for as a tooltip, a link to the glossary.
+
+    Markdown's own `abbr` marks every use, in headings and links as well, and a tooltip alone cannot
+    be had by a finger or a keyboard.
+    """
+
+    HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "label", "summary"))
+    LEFT_ALONE = HEADINGS | {"a", "abbr", "code", "pre", "script", "style"}
+    LEFT_ALONE_CLASSES = frozenset(("admonition-title", "arithmatex"))
+
+    def __init__(self, md: Markdown, abbreviations: list[Abbreviation], glossary: str):
+        super().__init__(md)
+        self.known = {one.short: one for one in abbreviations}
+        self.glossary = glossary
+        self.pattern = re.compile(rf"(?<![\w.-])({'|'.join(self.known)})(?![\w-])", re.ASCII)
+
+    def run(self, root: etree.Element) -> None:
+        self.met: set[str] = set()
+        if self.known:
+            self._walk(root)
+
+    def _walk(self, element: etree.Element) -> None:
+        classes = set(element.get("class", "").split())
+        if element.tag in self.LEFT_ALONE or classes & self.LEFT_ALONE_CLASSES:
+            return
+        element.text, marked = self._marked(element.text)
+        children = list(element)
+        for offset, one in enumerate(marked):
+            element.insert(offset, one)
+        for child in children:
+            self._walk(child)
+            child.tail, marked = self._marked(child.tail)
+            position = list(element).index(child) + 1
+            for offset, one in enumerate(marked):
+                element.insert(position + offset, one)
+
+    def _marked(self, text: str | None) -> tuple[str | None, list[etree.Element]]:
+        """Cut a text at the abbreviations that are new; return its start and what follows."""
+        if not text or isinstance(text, AtomicString):
+            return text, []
+        pieces: list[etree.Element] = []
+        start, end = text, 0
+        for match in self.pattern.finditer(text):
+            one = self.known[match[0]]
+            if one.short in self.met:
+                continue
+            self.met.add(one.short)
+            before, after = (
+                text[: match.start()].rstrip("，, （("),
+                text[match.end() :].lstrip("，, （("),
+            )
+            english = one.english.lower()
+            if before.lower().endswith(english) or after.lower().startswith(english):
+                continue  # the sentence itself says it: mean squared error，MSE
+            if pieces:
+                pieces[-1].tail = text[end : match.start()]
+            else:
+                start = text[: match.start()]
+            pieces.append(self._element(one))
+            end = match.end()
+        if pieces:
+            pieces[-1].tail = text[end:]
+        return start, pieces
+
+    def _element(self, one: Abbreviation) -> etree.Element:
+        link = etree.Element(
+            "a", {"class": "abbreviation", "href": f"{self.glossary}#{one.anchor}"}
+        )
+        etree.SubElement(link, "abbr", {"title": one.title}).text = AtomicString(one.short)
+        return link
+
+
 class PublishingExtension(Extension):
     """All of the above; see the module's docstring for the settings."""
 
@@ -262,4 +338,6 @@ class PublishingExtension(Extension):
         # After the inline patterns (20) have made the images, before MkDocs resolves links (0).
         md.treeprocessors.register(Figures(md, self.settings), "publishing-figures", 10)
         md.treeprocessors.register(JoinChineseLines(md), "publishing-lines", 9)
+        short = Abbreviations(md, self.settings["abbreviations"], self.settings["glossary"])
+        md.treeprocessors.register(short, "publishing-abbreviations", 8)
         ResultsExtension(module, problem).extendMarkdown(md)

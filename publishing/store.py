@@ -5,6 +5,7 @@
 .build/<part>/<chapter>/<name>.dark.svg
 .build/formulas.json                        the book's formulas as MathML
 .build/pages.pickle                         the pages as they were last rendered
+.build/cards.pickle                         the chapters' cards for other sites
 .build/lock                                 held by the build that is running modules
 """
 
@@ -122,7 +123,7 @@ def _unpack(data: bytes) -> Record | None:
         return None
 
 
-KEPT = ("formulas.json", "pages.pickle")
+KEPT = ("cards.pickle", "formulas.json", "pages.pickle")
 """What builds keep beside the modules' results, only to be faster; see `keep`."""
 
 

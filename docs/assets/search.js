@@ -3,7 +3,7 @@
 // what begins right after a punctuation mark. It speaks the theme's messages: setup, ready, query,
 // result, numbered 0 to 3.
 
-let pages = [] // [{ title, text, titleKey, textKey, location, page }], one for each section
+let pages = [] // [{ title, text, titleKey, textKey, terms, location, page }], one for each section
 let corpus = ""
 
 const MARKUP = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" }
@@ -40,10 +40,11 @@ const plain = html =>
     .trim()
 
 function setup(docs) {
-  pages = docs.map(({ location, title, text }) => {
+  pages = docs.map(({ location, title, text, terms = [] }) => {
     const section = { title: plain(title), text: plain(text), location }
     section.titleKey = section.title.toLowerCase()
     section.textKey = section.text.toLowerCase()
+    section.terms = terms.map(term => term.toLowerCase()) // of the glossary, defined here
     section.page = location.replace(/#.*/, "")
     return section
   })
@@ -65,6 +66,8 @@ function termsOf(query) {
   terms.delete("")
   return [...terms]
 }
+
+const DEFINITION = 1000 // puts the section that defines a term before all that use it
 
 const count = (text, term) => text.split(term).length - 1
 
@@ -113,7 +116,8 @@ function search(query) {
   )
   const groups = new Map()
   for (const section of pages) {
-    const points = score(section, terms, weights)
+    const defined = section.terms.includes(query.trim().toLowerCase())
+    const points = score(section, terms, weights) + (defined ? DEFINITION : 0)
     if (!points) continue
     if (!groups.has(section.page)) groups.set(section.page, [])
     groups.get(section.page).push({ section, points })

@@ -267,9 +267,9 @@ def flat_net() -> nn.Sequential:
 
 
 def max_net(stride: int = 1, padding_mode: str = "zeros", classes: int = 10) -> nn.Sequential:
-    """48 filters, of each only its largest response anywhere."""
+    """48 filters, of each only its largest response anywhere; max(ReLU(x)) = ReLU(max(x))."""
     conv = nn.Conv2d(1, 48, 7, stride, padding=3, padding_mode=padding_mode)
-    return nn.Sequential(conv, nn.ReLU(), GlobalMax(), nn.Linear(48, classes))
+    return nn.Sequential(conv, GlobalMax(), nn.ReLU(), nn.Linear(48, classes))
 
 
 # --8<-- [end:conv_nets]
@@ -518,6 +518,8 @@ def experiment_digits(seed: int) -> dict[str, float]:
                 continue
             net = fit(make, parts["train"], seed, steps)
             out |= {f"{name}_{prefix}{part}": accuracy(net, *parts[part]) for part in parts}
+            if name == "full" and not prefix:
+                out["full_1"], out["full_2"] = by_distance(net, *data["test"])[1:3]
     strided = by_distance(fit(strided_net, data["train"], seed, 100), *data["test"])
     out |= {f"strided_{d}": value for d, value in enumerate(strided)}
     wide = fit(lambda: full_net(140), data["train"], seed, steps=300, most=3, lr=0.01)

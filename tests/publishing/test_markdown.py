@@ -5,6 +5,7 @@ import re
 import markdown
 import pytest
 
+from publishing.glossary import Abbreviation
 from publishing.markdown import PublishingExtension
 from tests.publishing.tiny import Book
 
@@ -45,6 +46,11 @@ class Printer:
             page=page,
             problem=self.problems.append,
             code_page=lambda module: f"code/{module.path}.md",
+            abbreviations=[
+                Abbreviation("MSE", "abbr-mse", "均方误差", "mean squared error", ""),
+                Abbreviation("SGD", "abbr-sgd", "随机梯度下降", "stochastic gradient descent", ""),
+            ],
+            glossary="../glossary.md",
         )
         return markdown.markdown(
             text,
@@ -233,3 +239,46 @@ def test_the_comments_that_name_items_are_dropped(render):
 )
 def test_chinese_text_is_set_as_a_reader_expects(render, source, html):
     assert render(source) == html
+
+
+# Abbreviations
+
+EXPLAINED = '<a class="abbreviation" href="../glossary.md#abbr-{}"><abbr title="{}">{}</abbr></a>'
+MSE = EXPLAINED.format("mse", "均方误差，mean squared error", "MSE")
+SGD = EXPLAINED.format("sgd", "随机梯度下降，stochastic gradient descent", "SGD")
+
+
+def test_first_use_of_an_abbreviation_is_explained(render):
+    html = render("用 SGD 让 MSE 下降，SGD 的 MSE\n\n- **MSE** 和 SGD")
+    assert html.startswith(f"<p>用 {SGD} 让 {MSE} 下降，SGD 的 MSE</p>")
+    assert html.count("<abbr") == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# MSE {#a}",
+        "`MSE`",
+        "$MSE$",
+        "$$\nMSE\n$$",
+        "```text\nMSE\n```",
+        "[看 MSE](a.md)",
+        "RMSE、MSELoss、nn.MSE、MSE-x",
+        '!!! note "MSE"\n    正文',
+    ],
+)
+def test_abbreviation_is_left_alone(render, text):
+    assert "<abbr" not in render(text)
+    assert render(f"{text}\n\n段落里的 MSE。").count("<abbr") == 1
+
+
+def test_abbreviation_explained_by_its_sentence_needs_nothing(render):
+    html = render("均方误差（mean squared error，MSE）。以后只写 MSE 和 SGD。")
+    assert "MSE</abbr>" not in html and "SGD</abbr>" in html
+    html = render("（MSE，mean squared error）。以后只写 MSE 和 SGD。")
+    assert "MSE</abbr>" not in html and "SGD</abbr>" in html
+
+
+def test_abbreviations_inside_and_after_other_marks(render):
+    html = render("**先 MSE** 后 SGD。")
+    assert html == f"<p><strong>先 {MSE}</strong> 后 {SGD}。</p>"

@@ -205,6 +205,20 @@ WANTED = {
     "梯度爆炸": INITIALIZATION,
     "正交初始化": INITIALIZATION,
     "fan_in": INITIALIZATION,
+    "BN": NORM,
+    "batch normalization": NORM,
+    "BCE": LOGISTIC,
+    "KL divergence": INFORMATION,
+    "CNN": INTRODUCTION,
+    "EMA": OPTIMIZERS,
+    "learning rate": DESCENT,
+    "one-hot encoding": PIPELINE,
+    "RMSE": BIKES,
+    "SSE": ERROR,
+    "VJP": AUTOGRAD,
+    "weight decay": DECAY,
+    "accuracy": SOFTMAX,
+    "gd": DESCENT,
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
@@ -323,6 +337,18 @@ def test_most_queries_find_their_page_first(searching):
         query for query, page in WANTED.items() if results(searching, query)[0]["page"] == page
     ]
     assert len(first) >= 0.85 * len(WANTED), sorted(WANTED.keys() - first)
+
+
+def test_definition_comes_before_what_only_uses_the_term(searching):
+    for query, address in (
+        ("batch normalization", f"{NORM}#forward"),
+        ("MSE", f"{ERROR}#model"),
+        ("Stride", f"{TENSORS}#address"),
+    ):
+        hit = searching.page.locator(".md-search-result__item a")
+        results(searching, query)
+        found = hit.evaluate_all("links => links.map(link => link.href.replace(/[?][^#]*/, ''))")
+        assert searching.address + address in found[:2], query
 
 
 def test_whole_term_is_marked_and_nothing_else(searching):

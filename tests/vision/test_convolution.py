@@ -394,6 +394,14 @@ def test_the_three_nets_have_as_many_parameters():
     assert sum(p.numel() for p in chapter.strided_net().parameters()) == 2890
 
 
+def test_the_three_nets_do_not_multiply_as_much():
+    full = 196 * 14 + 14 * 10
+    flat = multiplications(1, 4, 7, 8, 8) + 4 * 64 * 10
+    most = multiplications(1, 48, 7, 14, 14) + 48 * 10
+    assert (full, flat, most) == (2884, 15_104, 461_472)
+    assert round(most / full) == 160
+
+
 def test_the_task():
     data = digits_task(0)
     assert len(data["train"][0]) == 500 and len(data["test"][0]) == len(data["shifted"][0]) == 360
@@ -439,8 +447,8 @@ def test_a_shift_ruins_the_full_connection(measured):
     assert len(values["full_shifted"]) >= 5
     assert (values["full_test"] > 0.9).all()
     assert (values["full_shifted"] < 0.25).all()
-    one, two = (chapter.curves(0)["full"][d] for d in (1, 2))
-    assert 0.3 < one < 0.6 and two < 0.3
+    assert ((values["full_1"] > 0.3) & (values["full_1"] < 0.6)).all()
+    assert (values["full_2"] < 0.25).all()
 
 
 def test_ten_times_the_net_with_shifts_in_training_is_still_behind(measured):
@@ -448,6 +456,14 @@ def test_ten_times_the_net_with_shifts_in_training_is_still_behind(measured):
     assert (values["wide_shifted"] > values["full_shifted"] + 0.4).all()
     assert (values["wide_shifted"] < values["max_shifted"] - 0.05).all()
     assert values["wide_test"].mean() < values["full_test"].mean() - 0.05
+
+
+def test_more_steps_with_shifts_help_further(measured):
+    values = measured(chapter.experiment_digits)
+    data = digits_task(0)
+    net = fit(lambda: full_net(140), data["train"], seed=0, steps=1000, most=3, lr=0.01)
+    for part in ("test", "shifted"):
+        assert accuracy(net, *data[part]) > values[f"wide_{part}"][0] + 0.01
 
 
 def test_convolution_with_a_global_maximum_does_not_mind_the_shift(measured):
@@ -461,6 +477,19 @@ def test_convolution_alone_minds_the_shift(measured):
     values = measured(chapter.experiment_digits)
     assert (values["flat_shifted"] < 0.25).all()
     assert np.abs(values["flat_shifted"] - values["full_shifted"]).max() < 0.06
+
+
+def test_more_filters_do_not_help_the_flattened_net():
+    """48 filters with padding, as in the net with a global maximum; only the end differs."""
+    data = digits_task(0)
+
+    def wide_flat_net() -> nn.Sequential:
+        conv = nn.Conv2d(1, 48, 7, padding=3)
+        return nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(48 * 196, 10))
+
+    net = fit(wide_flat_net, data["train"], seed=0, steps=50, lr=0.01)
+    assert accuracy(net, *data["test"]) > 0.9
+    assert accuracy(net, *data["shifted"]) < 0.25
 
 
 def test_stride_two_minds_odd_shifts_only(measured):
@@ -507,13 +536,16 @@ def test_mixed_pixels_take_the_advantage_away(measured):
     assert (values["max_mixed_shifted"] < 0.25).all()
 
 
-def test_more_training_helps_the_convolution_on_mixed_pixels_but_not_when_shifted():
+def test_more_training_helps_the_convolution_on_mixed_pixels_but_not_when_shifted(measured):
     data = digits_task(0)
     order = torch.randperm(196, generator=generator(0))
     mixed = {part: (permute(images, order), y) for part, (images, y) in data.items()}
-    few, many = (fit(max_net, mixed["train"], seed=0, steps=steps) for steps in (50, 200))
+    values = measured(chapter.experiment_digits)
+    many = fit(max_net, mixed["train"], seed=0, steps=200)
     assert accuracy(many, *mixed["train"]) > 0.98
-    assert accuracy(many, *mixed["test"]) > accuracy(few, *mixed["test"]) + 0.01
+    assert accuracy(many, *mixed["test"]) > values["max_mixed_test"][0] + 0.005
+    # Level with the full connection: within 2 % of the 360 images.
+    assert accuracy(many, *mixed["test"]) == pytest.approx(values["full_mixed_test"][0], abs=0.02)
     assert accuracy(many, *mixed["shifted"]) < 0.25
 
 
@@ -541,7 +573,8 @@ def test_full_connection_does_not_know_the_order():
 def test_left_or_right(measured):
     values = measured(chapter.experiment_digits)
     assert (values["where_full"] > 0.99).all()
-    assert (values["where_circular"] == 0.5).all()
+    # Half, but for images whose two logits differ by less than the rounding of the sums.
+    assert values["where_circular"] == pytest.approx(0.5, abs=0.02)
     assert (values["where_zeros"] > 0.65).all()
     assert values["where_zeros"].mean() > 0.8
 
@@ -609,9 +642,12 @@ def test_sizes_of_exercise_1():
 
 def test_maximum_of_maxima():
     net = max_net()
-    pooled = nn.Sequential(net[0], net[1], nn.MaxPool2d(2), net[2], net[3])
+    pooled = nn.Sequential(net[0], nn.MaxPool2d(2), *net[1:])
     images = digits_task(0)["test"][0][:20]
     assert torch.equal(pooled(images), net(images))
+    # ReLU never falls, so it may come before the maximum or after.
+    relu_first = nn.Sequential(net[0], nn.ReLU(), net[1], net[3])
+    assert torch.equal(relu_first(images), net(images))
 
 
 def test_circular_padding_makes_the_trained_net_invariant():
@@ -619,9 +655,10 @@ def test_circular_padding_makes_the_trained_net_invariant():
     net = fit(max_net, data["train"], seed=1, steps=30)
     circular = max_net(padding_mode="circular")
     circular.load_state_dict(copy.deepcopy(net.state_dict()))
-    images, labels = data["test"]
+    images = data["test"][0]
     with torch.no_grad():
         assert torch.allclose(circular(images), circular(images.roll((3, -3), (2, 3))), atol=1e-5)
         assert not torch.allclose(net(images), net(images.roll((3, -3), (2, 3))), atol=1e-2)
-    # With the digit in the middle, every window that sees it fits: both paddings agree.
-    assert accuracy(net, images, labels) == accuracy(circular, images, labels)
+        assert (net(images).argmax(1) == net(images.roll((3, -3), (2, 3))).argmax(1)).sum() > 340
+        # With the digit in the middle, every window that sees it fits: both paddings agree.
+        assert torch.allclose(circular(images), net(images), atol=1e-5)

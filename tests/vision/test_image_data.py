@@ -1,4 +1,3 @@
-import copy
 import json
 import random
 from datetime import date
@@ -11,7 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, random_split
+from torch.utils.data import DataLoader, random_split
 from torchvision.datasets import ImageFolder
 from torchvision.io import decode_image
 from torchvision.transforms import v2
@@ -87,7 +86,7 @@ def test_curves_of_the_figure():
     by, (control, treated) = chapter.shift_curves()
     assert by[6] == 0 and control.argmax() == 6
     assert control[6] > 0.85 and (control[[4, 8]] < 0.35).all()
-    assert treated[3:10].min() > 0.55
+    assert treated[4:9].min() > 0.7 and treated[4:9].max() < 0.82
 
 
 # Normalisation
@@ -155,10 +154,16 @@ def test_whose_statistics_does_not_matter_but_the_scale_does(measured):
     assert abs(values["gap"].mean()) < 0.01
     assert (np.abs(values["gap"]) < 0.02).all()
     assert (values["bytes_fixed"] < 0.15).all()  # one of ten classes
+    assert (values["bytes_rate"] == 0.001).all()
+    assert (values["own_rate"] >= 0.1).all() and (values["imagenet_rate"] >= 0.1).all()
     for own in ("own", "imagenet"):
         assert (values[f"{own}_fixed"] > values["unit_fixed"] + 0.15).all()
         assert values[f"{own}_best"].mean() > values["unit_best"].mean() + 0.02
         assert (values[f"{own}_best"] > values["bytes_best"] + 0.1).all()
+    # At one rate the smaller divisor makes the larger step.
+    assert (values["imagenet_fixed"] > values["own_fixed"] + 0.02).all()
+    X = digits_task(400, 0)["train"][0]
+    assert f"{chapter.scalings(X)['imagenet'][1]:.2f}" == "0.23" and X.std() > 0.3
 
 
 def test_unit_pixels_catch_up(measured):
@@ -188,12 +193,6 @@ def test_averaging_over_a_group_is_exactly_invariant():
     assert not torch.allclose(net(x), net(x.flip(-1)))
     # Shifts that lose pixels are no group: the mean is not invariant.
     assert not torch.allclose(tta(net, x, chapter.VIEWS), tta(net, shift(x, 0, 1), chapter.VIEWS))
-
-
-def test_mean_probability_has_the_smaller_cross_entropy(measured):
-    values = measured(chapter.experiment_digits)
-    for name in ("none", "shift"):
-        assert (values[f"{name}_tta_loss"] < values[f"{name}_one_view_loss"]).all()
 
 
 def two_sixes(q: float, seed: int) -> tuple[float, float]:
@@ -252,11 +251,20 @@ def test_rotation_equals_torchvision(size):
     theta = random_affine(1, size, pixels=0, degrees=40, generator=g)
     angle = torch.rad2deg(torch.atan2(theta[0, 1, 0] * size[0] / size[1], theta[0, 0, 0])).item()
     bilinear = v2.InterpolationMode.BILINEAR
-    theirs = v2.functional.rotate(x, -angle, interpolation=bilinear)
+    theirs = v2.functional.rotate(x, angle, interpolation=bilinear)  # anticlockwise
     ours = sample_affine(x, theta)
-    other = v2.functional.rotate(x, angle, interpolation=bilinear)
-    assert min((ours - r).abs().max() for r in (theirs, other)) < 1e-4
-    assert max((ours - r).abs().max() for r in (theirs, other)) > 0.1
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    assert not torch.allclose(
+        ours, v2.functional.rotate(x, -angle, interpolation=bilinear), atol=0.1
+    )
+
+
+def test_the_shift_comes_before_the_turn():
+    x = torch.zeros(1, 1, 9, 9)
+    x[..., 4, 4] = 1  # the centre: moved two to the right, then a quarter anticlockwise, to the top
+    c, s, right = 0.0, 1.0, 2
+    theta = torch.tensor([[[c, -s, -2 * right / 9], [s, c, 0]]])
+    assert sample_affine(x, theta)[0, 0].round(decimals=4).nonzero().tolist() == [[2, 4]]
 
 
 def test_random_maps_stay_within_their_limits_and_differ():
@@ -395,11 +403,6 @@ def test_a_batch_call_draws_once():
         assert len(torch.stack([transform(image) for image in x]).unique(dim=0)) > 1
 
 
-def test_one_by_one_costs_more_calls(measured):
-    # A ratio within one run: more than 10 on the machine it was written on.
-    assert (measured(chapter.experiment_speed)["ratio"] > 2).all()
-
-
 # The comparison
 
 
@@ -417,9 +420,8 @@ def test_augmentation_has_a_price_elsewhere(measured):
     assert values["shift_gain"].mean() < -0.04
     assert (values["shift_gain"] < 0).all()
     assert (values["shift_gain_turned"] < -0.05).all()
-    assert (values["shift_train"] < 1).all()
-    for test, best in (("", "turn"), ("_shifted", "shift"), ("_turned", "turn")):
-        assert values[f"both{test}"].mean() < values[f"{best}{test}"].mean() - 0.01
+    assert (values["shift_train"] < 1).all() and (values["turn_train"] > 0.98).all()
+    assert abs(values["turn_gain"].mean()) < 0.03
     assert abs(values["weak_gain"].mean()) < 0.03
 
 
@@ -435,7 +437,7 @@ def test_strength_has_another_optimum_for_each_test_set(measured):
     shifted = [values[f"{arm}_shifted"].mean() for arm in ("none", "weak", "shift", "strong")]
     centred = [values[arm].mean() for arm in ("none", "weak", "shift", "strong")]
     assert np.argmax(shifted) == 2
-    assert np.argmax(centred) in (0, 1)
+    assert np.argmax(centred) in (0, 1) and abs(centred[0] - centred[1]) < 0.02
 
 
 def test_augmentation_needs_longer_training():
@@ -455,12 +457,10 @@ def test_augmentation_needs_longer_training():
 
 def test_test_time_augmentation_needs_views_that_training_knew(measured):
     values = measured(chapter.experiment_digits)
-    assert (values["shift_tta_gain"] > -0.01).all() and values["shift_tta_gain"].mean() > 0.04
+    assert (values["shift_tta_gain"] > 0).all() and values["shift_tta_gain"].mean() > 0.04
     assert (values["none_tta"] < values["none"] - 0.1).all()
     cost = (values["none"] - values["shift"]).mean()
     assert 0.35 * cost < values["shift_tta_gain"].mean() < 0.8 * cost
-    for name in ("none", "shift"):
-        assert (values[f"{name}_tta"] > values[f"{name}_one_view"]).all()
 
 
 def test_copies_in_both_halves_promise_too_much(measured):
@@ -620,18 +620,7 @@ def test_resize_by_one_number_keeps_the_shape_of_the_photo():
     wide = Image.new("RGB", (60, 40))
     assert v2.Resize(20)(wide).size == (30, 20)
     assert v2.Resize((20, 20))(wide).size == (20, 20)
-    array = np.zeros((60, 40, 3))
-    assert v2.Resize(20)(array) is array
-
-
-def test_no_antialias_makes_coarse_stripes_of_fine_ones():
-    stripes = (torch.arange(24) % 2).float().expand(1, 1, 6, 24)
-    coarse = F.interpolate(stripes, (2, 8), mode="bilinear")[0, 0, 0]
-    fine = v2.Resize((2, 8))(stripes)[0, 0, 0]
-    assert coarse.tolist() == [1, 0] * 4
-    assert (fine - 0.5).abs().max() < 0.07
-    pixels = Image.fromarray((stripes[0, 0] * 255).byte().numpy()).resize((8, 2), Image.BILINEAR)
-    assert np.abs(np.asarray(pixels)[0] / 255 - fine.numpy()).max() < 0.01
+    assert v2.Resize(20)(wide.rotate(90, expand=True)).size == (20, 30)
 
 
 def test_only_loading_finds_a_truncated_file():
@@ -644,31 +633,6 @@ def test_only_loading_finds_a_truncated_file():
         Image.open(half).load()
     with pytest.raises(UnidentifiedImageError, match="cannot identify image file"):
         Image.open(BytesIO(b"<html>404</html>"))
-
-
-class Draws(Dataset):
-    """Random numbers of four origins."""
-
-    def __init__(self):
-        self.own = torch.Generator().manual_seed(0)
-        self.numpy = np.random.default_rng(0)
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, i):
-        own = torch.rand((), generator=self.own).item()
-        return torch.tensor([own, self.numpy.random(), torch.rand(()).item(), np.random.random()])
-
-
-def test_workers_repeat_a_generator_of_their_own():
-    dataset = Draws()
-    epochs = [list(DataLoader(dataset, batch_size=1, num_workers=2)) for _ in range(2)]
-    a, b, c, d = (batch[0] for epoch in epochs for batch in epoch)  # two workers, two epochs
-    for other in (b, c, d):
-        assert torch.equal(a[:2], other[:2])
-        assert not (a[2:] == other[2:]).any()
-    assert copy.deepcopy(dataset)[0][0] == copy.deepcopy(dataset)[1][0]
 
 
 # The record and the real photos
@@ -699,7 +663,11 @@ def test_recorded_augmentation_is_worth_two_to_four_times_the_data(record):
         assert 2 < worth < 4.5
     gains = np.subtract(means["warp"], means["none"])
     assert (np.diff(gains) < 0).all() and gains[-1] > 0
-    assert (np.subtract(means["mirror"], means["none"]) < -0.01).all()
+    for n in map(str, chapter.MNIST_SIZES):
+        none, mirror = (np.array(record["results"][arm][n]) for arm in ("none", "mirror"))
+        assert (mirror < none).all() and mirror.mean() < none.mean() - 0.01
+    results = record["results"]
+    assert np.greater(results["none"]["10000"], results["warp"]["10000"]).sum() == 1
     assert means["warp"][1] == pytest.approx(means["none"][2], abs=0.01)
 
 
