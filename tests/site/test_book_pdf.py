@@ -158,9 +158,7 @@ def test_links_inside_lead_to_places_in_the_book(paper):
     assert inner > 30
 
 
-def test_paper_is_a4_and_says_neither_when_nor_where_it_was_made(
-    paper, site, tmp_path, monkeypatch
-):
+def test_paper_is_a4_and_does_not_say_when_it_was_made(paper, monkeypatch):
     with pikepdf.open(paper) as pdf:
         assert set(pdf.docinfo.keys()) == {"/Title", "/Author"}
         assert [round(float(side)) for side in pdf.pages[5].mediabox] == [0, 0, 595, 842]
