@@ -119,6 +119,16 @@ def test_a_broken_link_is_found(tmp_path, element):
     assert re.findall(r"(?m)^\[(?:ERROR|\d+)\]", broken(site, root)), element
 
 
+@needs_lychee
+def test_what_is_published_beside_the_site_may_be_linked(tmp_path):
+    site, root = tmp_path / "site", tmp_path / "root"
+    site.mkdir()
+    root.mkdir()
+    links = "".join(f'<a href="{name}">{name}</a>' for name in BESIDE)
+    (site / "index.html").write_text(links, encoding="utf-8")
+    assert broken(site, root) == ""
+
+
 def test_scripts_exist(site, soup):
     """Lychee passes them over."""
     addresses = {
