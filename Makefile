@@ -1,15 +1,17 @@
-# make serve · make site · make test · make bench · make clean; each sets up .venv when it is stale.
+# make serve · make site · make pdf · make offline · make test · make bench · make clean; each sets up .venv when it is stale.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help serve site test bench lock clean
+.PHONY: help serve site pdf offline test bench lock clean
 
 help:
 	@echo "make serve   build what is missing and serve the book on http://127.0.0.1:8000/"
 	@echo "make site    write the finished book to site/, strictly"
+	@echo "make pdf     print the finished book to book.pdf; needs Chromium or Chrome"
+	@echo "make offline pack the finished book into notes-offline.zip, to read from a disk"
 	@echo "make test    run every test"
 	@echo "make bench   measure the budgets beside their yardsticks"
 	@echo "make lock    resolve requirements.in into requirements.txt"
@@ -28,6 +30,12 @@ serve: $(STAMP)
 site: $(STAMP)
 	$(BIN)/python -m mkdocs build --strict
 
+pdf: site
+	$(BIN)/python -m publishing.book_pdf
+
+offline: site
+	$(BIN)/python -m publishing.offline
+
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +49,4 @@ lock:
 	uv pip compile --universal --python-version 3.11 --no-header requirements.in -o requirements.txt
 
 clean:
-	rm -rf .build site
+	rm -rf .build site book.pdf notes-offline.zip

@@ -74,6 +74,9 @@ PAGES = [*NAV, *CODE, "404.html"]
 SHOWN = [*NAV, CODE[0], max(CODE, key=len), "404.html"]
 """Those that a browser opens: of the source pages, all made by one function, two."""
 
+BESIDE = {"book.pdf", "notes-offline.zip"}
+"""Made from the finished site and published beside it: `make pdf`, `make offline`."""
+
 
 def build(folder: Path, before: str = "", **environment: str) -> None:
     """Build the site strictly into a folder, in a process of its own.

@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
 
 from publishing import ROOT
-from tests.site.built import BASE, CHAPTERS, NAV, PAGES, REPO_URL, SITE_URL, file_of
+from tests.site.built import BASE, BESIDE, CHAPTERS, NAV, PAGES, REPO_URL, SITE_URL, file_of
 
 EDIT = f"{REPO_URL}/edit/main/docs/zh/"
 
@@ -83,6 +83,7 @@ def broken(site: Path, root: Path) -> str:
     """
     (root / BASE.strip("/")).symlink_to(site, target_is_directory=True)
     command = [LYCHEE, "--offline", "--include-fragments", "--no-progress", "--root-dir", root]
+    command += ["--exclude", rf"{BASE}({'|'.join(map(re.escape, sorted(BESIDE)))})$"]
     command += ["--index-files", "index.html", f"{root}{BASE}**/*.html"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout + done.stderr
@@ -116,6 +117,16 @@ def test_a_broken_link_is_found(tmp_path, element):
     page = f'<a href="folder/#a">right</a><a href="/notes/folder/">right</a>{element}'
     (site / "index.html").write_text(page, encoding="utf-8")
     assert re.findall(r"(?m)^\[(?:ERROR|\d+)\]", broken(site, root)), element
+
+
+@needs_lychee
+def test_what_is_published_beside_the_site_may_be_linked(tmp_path):
+    site, root = tmp_path / "site", tmp_path / "root"
+    site.mkdir()
+    root.mkdir()
+    links = "".join(f'<a href="{name}">{name}</a>' for name in BESIDE)
+    (site / "index.html").write_text(links, encoding="utf-8")
+    assert broken(site, root) == ""
 
 
 def test_scripts_exist(site, soup):
