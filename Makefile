@@ -1,11 +1,11 @@
-# make serve · make site · make pdf · make offline · make test · make bench · make clean; each sets up .venv when it is stale.
+# make serve · make site · make pdf · make offline · make test · make bench · make clean …; each sets up .venv when it is stale.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help serve site pdf offline test bench lock clean
+.PHONY: help serve site pdf offline test bench lighthouse lock clean
 
 help:
 	@echo "make serve   build what is missing and serve the book on http://127.0.0.1:8000/"
@@ -14,6 +14,7 @@ help:
 	@echo "make offline pack the finished book into notes-offline.zip, to read from a disk"
 	@echo "make test    run every test"
 	@echo "make bench   measure the budgets beside their yardsticks"
+	@echo "make lighthouse  measure typical pages in a browser; needs Node.js and Chromium"
 	@echo "make lock    resolve requirements.in into requirements.txt"
 	@echo "make clean   delete what was made"
 
@@ -44,6 +45,9 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m publishing.bench
+
+lighthouse: $(STAMP)
+	$(BIN)/python -m tests.site.lighthouse
 
 lock:
 	uv pip compile --universal --python-version 3.11 --no-header requirements.in -o requirements.txt
