@@ -34,6 +34,8 @@ REPAIRS = {
     ),
     # axe: empty-table-header. Markdown makes a header even of the corner of a table.
     "empty table header": Repair(re.compile(r"<th([^>]*)></th>"), r"<td\1></td>"),
+    # vnu: a tabindex is a number.
+    "label with an empty tabindex": Repair(re.compile(r'(<label [^>]*?) tabindex=""'), r"\1"),
     # Temml sets \bar with U+203E, which Latin Modern Math lacks; its macron is the same stroke.
     "bar accent that the font lacks": Repair(
         re.compile("(<mo [^>]*>)\u203e</mo>"),

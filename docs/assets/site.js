@@ -148,7 +148,7 @@ function addProgress() {
     const here = pathOf(location.href)
     end.insertAdjacentHTML(
       "beforebegin",
-      '<p class="mark-read"><label><input type="checkbox" autocomplete="off"> 读完了这一章' +
+      '<p class="mark-read"><label><input type="checkbox"> 读完了这一章' +
         "（只记在这个浏览器里）</label></p>"
     )
     const box = article.querySelector(".mark-read input")
