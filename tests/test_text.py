@@ -169,7 +169,6 @@ QUOTING = re.compile(r"原笔记|笔记说|也译|又译|也叫|别处|中文里
 
 SAID_OTHERWISE = {
     ("docs/zh/errata.md", "池化"): "the notes' own word, in the errata on it",
-    ("docs/zh/scaling/distributed.md", "批次大小"): "to be changed when the chapter is",
     ("docs/zh/linear/mean_squared_error.md", "均方差"): "what the erratum is about",
     ("docs/zh/generalization/overfitting.md", "均方差"): "平均方差, the mean of a variance",
     ("docs/zh/basics/introduction.md", "预测的精度"): "the notes' sentence that is corrected",
