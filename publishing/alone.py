@@ -4,15 +4,20 @@ A chapter may import `snippets/data.py` and read its record; whoever downloads o
 """
 
 import ast
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from publishing import PublishingError
+from publishing import PublishingError, store
 from publishing.modules import SECTION_END, SECTION_START, Module
 
 DATA = "data"
 """The one module that chapters may import: `snippets/data.py`."""
+
+KEPT = "standalone.json"
 
 IMPORTS = ast.Import | ast.ImportFrom
 BLOCKS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -178,6 +183,12 @@ def detach(code: str, where: str) -> Detached:
     return Detached("\n".join(kept).rstrip("\n") + "\n", list(dict.fromkeys(needs)))
 
 
+def loaders(module: Module) -> Module:
+    """Return `snippets/data.py`, as a module that imports it has read it."""
+    imported = {other.path: other for other in module.local_imports}
+    return imported.get(DATA) or Module(DATA, module.root)
+
+
 def data_code(needs: list[str], data: Module) -> str:
     """Write out what is needed of `snippets/data.py`.
 
@@ -210,7 +221,7 @@ def standalone(module: Module) -> str:
     )
     if not detached.needs:
         return source
-    data = Module(DATA, module.root)
+    data = loaders(module)
     tree = ast.parse(source)
     added = closure(data.tree, detached.needs)
     if clash := _defined(tree.body) & _defined(added):
@@ -226,3 +237,22 @@ def standalone(module: Module) -> str:
     note = f"# From {data.relative_file}, written out so that this file runs alone."
     body = f"{note}\n{joined(added, data.source)}"
     return "\n".join([*lines[:last], "", body, "", *lines[last:]]) + "\n"
+
+
+def standalone_files(modules: list[Module]) -> dict[str, str]:
+    """Return the standalone text of every module by its path, kept from build to build.
+
+    Raises:
+        PublishingError: see `standalone`.
+    """
+    if not modules:
+        return {}
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for module in modules:
+        digest.update(repr((module.path, module.source)).encode())
+    root, version = modules[0].root, digest.hexdigest()
+    if kept := store.recall(root, KEPT, version):
+        return json.loads(kept)
+    files = {module.path: standalone(module) for module in modules}
+    store.keep(root, KEPT, version, json.dumps(files).encode())
+    return files

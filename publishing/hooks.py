@@ -22,7 +22,19 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
-from publishing import PublishingError, contract, formulas, lists, pages, repairs, runner, store  # noqa: E402
+from publishing import (  # noqa: E402
+    PublishingError,
+    alone,
+    contract,
+    downloads,
+    formulas,
+    lists,
+    notebooks,
+    pages,
+    repairs,
+    runner,
+    store,
+)
 from publishing.markdown import PublishingExtension  # noqa: E402
 from publishing.modules import Module, find_modules  # noqa: E402
 
@@ -51,6 +63,7 @@ class RememberingIndex(material_search.SearchIndex):
 material_search.SearchIndex = RememberingIndex
 
 _modules: dict[str, Module] = {}
+_serving: list[str] = []  # the command, if it is `mkdocs serve`
 
 
 RENDERED_ATTRIBUTES = ("content", "toc", "present_anchor_ids", "_title_from_render")
@@ -140,7 +153,9 @@ def _origin() -> str:
 
 
 def on_startup(*, command, dirty):
+    _serving.clear()
     if command == "serve":
+        _serving.append(command)
         runner.warm_up()
 
 
@@ -167,7 +182,12 @@ def on_files(files, config):
     store.prune(modules)
     formulas.recall(ROOT)
     _recall_pages()
-    config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
+    book = config.extra["book"] = lists.Book(ROOT, list(_nav_pages(config.nav)))
+    try:
+        standalone = alone.standalone_files(modules)
+        _make_downloads(config, book, modules)
+    except PublishingError as error:
+        raise PluginError(str(error)) from error
 
     for file in sorted((ROOT / "docs" / "assets").rglob("*")):
         if file.is_file() and file.suffix not in {".md", ".txt"}:
@@ -180,10 +200,31 @@ def on_files(files, config):
         files.append(
             File.generated(config, f"code/{module.path}.md", content=pages.module_page(module))
         )
-        files.append(
-            File.generated(config, f"code/{module.path}.py", abs_src_path=str(module.file))
-        )
+        text = standalone[module.path]
+        files.append(File.generated(config, f"code/{module.path}.py", content=text))
+        if module.record_file.is_file():
+            beside = f"code/{module.path}.py".rpartition("/")[0]
+            file = File.generated(
+                config,
+                f"{beside}/{module.record_file.name}",
+                abs_src_path=str(module.record_file),
+            )
+            files.append(file)
     return files
+
+
+def _make_downloads(config, book: lists.Book, modules: list[Module]) -> None:
+    """Make what readers can take away; not under `mkdocs serve`, which is to answer at once."""
+    if _serving:
+        return
+    site = downloads.Site(
+        config.site_name,
+        config.site_description,
+        config.site_url or "/",
+        downloads.sections(config.nav),
+    )
+    gathered = {page for page, text in book.texts.items() if lists.LIST.search(text)}
+    downloads.bring_up_to_date(site, modules, book.texts, gathered, log.info)
 
 
 def _nav_pages(nav) -> Iterator[str]:
@@ -264,7 +305,9 @@ def on_page_markdown(markdown, page, config, files):
         if config.repo_url:
             query = urlencode({"template": "mistake.yml", "page": page.canonical_url})
             report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
-        markdown = pages.add_facts(markdown, module) + pages.provenance(module, up, report_url)
+        colab = notebooks.colab(config.repo_url or "", module)
+        markdown = pages.add_facts(markdown, module)
+        markdown += pages.provenance(module, up, report_url, colab)
     page.complaints = _complaints.count
     page.key = _render_key(markdown, module, config, files)
     kept = _rendered.get(src)
@@ -310,6 +353,7 @@ def on_post_page(output, page, config):
 
 
 def on_post_build(config):
+    downloads.publish(ROOT, list(_modules.values()), Path(config.site_dir))
     formulas.keep(ROOT)
     for kept in (_rendered, _index_entries):
         for name in kept.keys() - _in_use:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from publishing import PublishingError, contract, pages, store
+from publishing import PublishingError, contract, downloads, pages, store
 from publishing import results as numbers
 from publishing.modules import Module, find_modules
 
@@ -282,6 +282,7 @@ def _provenance(module: Module, records: list[store.Record]) -> str:
 
 
 LISTS: dict[str, Callable[[Book], str]] = {
+    "downloads": lambda book: downloads.listing(book.root),
     "exercises": exercises,
     "clinic": clinic,
     "figures": figures,

@@ -211,7 +211,7 @@ def _opening(
         needs += sorted(program.needs(function))
     data = ""
     if needs:
-        loaders = Module(alone.DATA, source.root)
+        loaders = alone.loaders(source.module)
         data = alone.data_code(list(dict.fromkeys(needs)), loaders) + "\n"
     code = "\n".join(piece.code for piece in pieces)
     everything = "\n".join([data, code, *(module.source for module in programs)])
@@ -313,23 +313,24 @@ def _merged(made: list[Cell]) -> Iterator[Cell]:
         yield Cell("markdown", "\n\n".join(waiting))
 
 
-def _digest(*parts: str) -> str:
+def digest_of(*parts: str) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()
 
 
-def _programs() -> str:
+def programs_text(names: tuple[str, ...]) -> str:
+    """Return the source of modules of `publishing`, which is part of a key."""
     folder = Path(__file__).parent
-    return "".join((folder / f"{name}.py").read_text(encoding="utf-8") for name in PROGRAMS)
+    return "".join((folder / f"{name}.py").read_text(encoding="utf-8") for name in names)
 
 
 def key(source: plain.Source, programs: str) -> str:
     """Hash everything that a chapter's notebook depends on."""
     module = source.module
     record = module.record_file
-    return _digest(
+    return digest_of(
         source.page,
         source.text,
         source.site_url,
@@ -348,8 +349,7 @@ def _task(source: plain.Source, made: list[Cell]) -> runner.CellsTask:
         (f"cell {number} ({cell.where})", cell.text, cell.expected)
         for number, cell in enumerate(code, 1)
     )
-    runs = (Path(__file__).parent / "cells.py").read_text(encoding="utf-8")
-    run_key = _digest(repr(named), repr(library_versions()), runs)
+    run_key = digest_of(repr(named), repr(library_versions()), programs_text(("cells",)))
     return runner.CellsTask(source.module, "cells", run_key, named)
 
 
@@ -375,43 +375,67 @@ def _outputs(task: runner.CellsTask) -> list[list[dict]] | None:
 
 def bring_up_to_date(
     sources: list[plain.Source], report: Callable[[str], None] = lambda line: None
-) -> None:
+) -> dict[Module, str]:
     """Make the notebooks that are missing or stale; run those whose code changed.
+
+    Returns:
+        the key of each notebook: it changes with what is in it.
 
     Raises:
         NotebookError: a cell raised, or printed something else than its page shows.
         PublishingError: a page or module is at fault in a way that needs no running.
     """
-    programs = _programs()
+    programs = programs_text(PROGRAMS)
     keys = {source: key(source, programs) for source in sources}
-    stale = {
-        source.module: (source, cells(source))
-        for source in sources
-        if store.load(source.module, "notebook", keys[source]) is None
-    }
-    tasks = [_task(source, made) for source, made in stale.values()]
+
+    def stale() -> list[plain.Source]:
+        return [s for s in sources if store.load(s.module, "notebook", keys[s]) is None]
+
     failures: dict[Module, str] = {}
-    for task, outcome in runner.outcomes([task for task in tasks if _outputs(task) is None]):
+    if stale():
+        root = sources[0].root
+        with store.lock(root, lambda: report("another build is running the book; waiting for it")):
+            failures = _make({source: keys[source] for source in stale()}, report)
+    if failures:
+        texts = [
+            f"docs/zh/{source.page}: notebook: {failures[source.module]}"
+            for source in sources
+            if source.module in failures
+        ]
+        raise NotebookError("\n\n".join(texts))
+    return {source.module: keys[source] for source in sources}
+
+
+def _make(keys: dict[plain.Source, str], report: Callable[[str], None]) -> dict[Module, str]:
+    """Make notebooks under their keys; return the errors of those that do not run."""
+    made = {source: cells(source) for source in keys}
+    tasks = {source: _task(source, made[source]) for source in keys}
+    failures: dict[Module, str] = {}
+    for task, outcome in runner.outcomes([t for t in tasks.values() if _outputs(t) is None]):
         if outcome.error:
             failures[task.module] = outcome.error
             continue
         data = json.dumps(outcome.outputs).encode()
         _save(task.module, "cells", task.key, outcome.cpu_seconds, data)
         report(f"ran the notebook of {task.module.path} ({outcome.cpu_seconds:.1f} s CPU)")
-    for task in tasks:
+    for source, task in tasks.items():
         if (outputs := _outputs(task)) is not None:
-            source, made = stale[task.module]
-            _save(task.module, "notebook", keys[source], 0.0, notebook(made, outputs))
-    if failures:
-        texts = [
-            f"docs/zh/{task.module.path}.md: notebook: {failures[task.module]}"
-            for task in tasks
-            if task.module in failures
-        ]
-        raise NotebookError("\n\n".join(texts))
+            _save(task.module, "notebook", keys[source], 0.0, notebook(made[source], outputs))
+    return failures
 
 
 def file(module: Module) -> Path | None:
     """Return a chapter's notebook as it was last made; None if it never was."""
     path = store.folder(module) / store.NOTEBOOK_FILES["notebook"]
     return path if path.is_file() else None
+
+
+def colab(repo_url: str, module: Module) -> str:
+    """Return the address that opens a chapter in Colab, which reads them off GitHub; else "".
+
+    The publish workflow puts the notebooks on a branch of their own.
+    """
+    match = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", repo_url)
+    if not match:
+        return ""
+    return f"https://colab.research.google.com/github/{match[1]}/blob/notebooks/{module.path}.ipynb"

@@ -55,11 +55,11 @@ class Source:
     page: str
     text: str
     site_url: str
-    root: Path
+    module: Module  # of the same path; a page without code has one without a file
 
     @property
-    def module(self) -> Module:
-        return Module(self.page.removesuffix(".md"), self.root)
+    def root(self) -> Path:
+        return self.module.root
 
 
 def address(page: str, site_url: str) -> str:

@@ -129,7 +129,7 @@ def _unpack(data: bytes) -> Record | None:
 NOTEBOOK_FILES = {"cells": "cells.outputs.json", "notebook": "notebook.ipynb"}
 """Of a chapter's notebook: the record, and the file that it vouches for."""
 
-KEPT = ("formulas.json", "pages.pickle", "downloads.json")
+KEPT = ("formulas.json", "pages.pickle", "downloads.json", "standalone.json")
 """What builds keep beside the modules' results, only to be faster; see `keep`."""
 
 
