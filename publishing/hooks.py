@@ -31,6 +31,7 @@ from publishing import (  # noqa: E402
     lists,
     notebooks,
     pages,
+    plain,
     repairs,
     runner,
     store,
@@ -224,7 +225,10 @@ def _make_downloads(config, book: lists.Book, modules: list[Module]) -> None:
         downloads.sections(config.nav),
     )
     gathered = {page for page, text in book.texts.items() if lists.LIST.search(text)}
-    downloads.bring_up_to_date(site, modules, book.texts, gathered, log.info)
+    try:
+        downloads.bring_up_to_date(site, modules, book.texts, gathered, log.info)
+    except plain.PageError as error:  # rendering the page will warn
+        log.info("the downloads stay as they were: %s", error)
 
 
 def _nav_pages(nav) -> Iterator[str]:

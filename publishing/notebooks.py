@@ -187,8 +187,9 @@ class _Piece:
 
 
 def _pieces(source: plain.Source) -> Iterator[_Piece]:
+    parts = plain.parts(source)  # first, for it says more of what is wrong with a page
     steps = iter(pages.program(source.text, source.root))
-    for part in plain.parts(source):
+    for part in parts:
         if part.kind != "code":
             yield _Piece(part)
             continue

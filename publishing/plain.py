@@ -31,6 +31,10 @@ NOTE = re.compile(r"#\s*\((\d+)\)!")
 """`# (1)!` at the end of a line of code: the number of a note below."""
 
 
+class PageError(PublishingError):
+    """A page has a fault that everybody who renders it reports as well."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A piece of a page.
@@ -103,7 +107,7 @@ def _quote(match: re.Match, source: Source) -> str:
     module, name = source.module, match["experiment"]
     record = store.load(module, f"experiment_{name}")
     if record is None or match["key"] not in record.values:
-        raise PublishingError(f"{source.page}: unknown result '{name}.{match['key']}'")
+        raise PublishingError(f"unknown result '{name}.{match['key']}'")
     spec = (match["format"] or ":")[1:] or None
     return results.quote(record.values[match["key"]], match["part"], spec)
 
@@ -130,7 +134,7 @@ def _results_table(argument: str, body: list[str], source: Source) -> str:
     name = argument.strip()
     record = store.load(source.module, f"experiment_{name}")
     if record is None:
-        raise PublishingError(f"{source.page}: unknown experiment '{name}'")
+        raise PublishingError(f"unknown experiment '{name}'")
     rows = ["| 测得的量 | 均值 ± 标准差 |", "|---|---|"]
     for line in filter(None, map(str.strip, body)):
         key, _, label = line.partition(":")
@@ -148,6 +152,14 @@ def _body(lines: list[str], start: int) -> int:
         if lines[number - 1].strip():
             end = number
     return end
+
+
+def _closing(lines: list[str], opening: int) -> int:
+    """Return the line that closes a `/// block`."""
+    try:
+        return lines.index("///", opening)
+    except ValueError:
+        raise PublishingError(f"this block is not closed: '{lines[opening]}'") from None
 
 
 def _prose(lines: list[str], source: Source) -> str:
@@ -201,7 +213,7 @@ def _parts(lines: list[str], source: Source, numbers: dict[str, itertools.count]
             yield from _boxed(box["title"] or "", list(_parts(inner, source, numbers)), source)
             number = end
         elif block := BLOCK.match(line):
-            end = lines.index("///", number)
+            end = _closing(lines, number)
             body = lines[number + 1 : end]
             yield from flush()
             if block["name"] == "results":
@@ -218,7 +230,7 @@ def _parts(lines: list[str], source: Source, numbers: dict[str, itertools.count]
             )
             caption = ""
             if lines[number + 1 : number + 2] == ["/// figure-caption"]:
-                end = lines.index("///", number)
+                end = _closing(lines, number + 1)
                 caption = _prose(lines[number + 2 : end], source)
                 caption = f"图 {next(numbers['图'])}：{caption}"
                 number = end
@@ -249,13 +261,16 @@ def parts(source: Source) -> list[Part]:
     """Read a page into its parts.
 
     Raises:
-        PublishingError: an include or a result is missing, or a fence is not closed.
+        PageError: an include or a result is missing, or a fence or block is not closed.
     """
     text = source.text
     if front_matter := contract.FRONT_MATTER.match(text):
         text = text[front_matter.end() :]
     counters = {label: itertools.count(1) for label in CAPTIONS.values()}
-    return list(_parts(text.splitlines(), source, counters))
+    try:
+        return list(_parts(text.splitlines(), source, counters))
+    except PublishingError as error:
+        raise PageError(f"docs/zh/{source.page}: {error}") from error
 
 
 def image(part: Part, site_url: str) -> str:
@@ -269,7 +284,7 @@ def text(source: Source) -> str:
     """Return the whole page as plain Markdown.
 
     Raises:
-        PublishingError: see `parts`.
+        PageError: see `parts`.
     """
     written = []
     for part in parts(source):
