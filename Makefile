@@ -40,7 +40,7 @@ offline: site
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m publishing
+	$(BIN)/python -m publishing notebooks
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 bench: $(STAMP)

@@ -1,16 +1,38 @@
-"""`python -m publishing`: run what is stale, one line per module, without building the site."""
+"""`python -m publishing`: run what is stale, one line per module, without building the site.
 
+`python -m publishing notebooks` makes every chapter's notebook as well, in `.build/`.
+"""
+
+import os
 import sys
 
-from publishing import PublishingError, runner, store
-from publishing.modules import find_modules
+from publishing import PublishingError, notebooks, plain, runner, store
+from publishing.modules import Module, find_modules
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)
+
+
+def _sources(modules: list[Module]) -> list[plain.Source]:
+    """Return the chapters: the pages that a module of the same path belongs to."""
+    site_url = os.environ.get("SITE_URL", "http://127.0.0.1:8000/")
+    found = []
+    for module in modules:
+        page = module.root / "docs" / "zh" / f"{module.path}.md"
+        if "/" in module.path and page.is_file():
+            text = page.read_text(encoding="utf-8")
+            found.append(plain.Source(f"{module.path}.md", text, site_url, module))
+    return found
 
 
 def main() -> int:
     try:
         modules = find_modules()
-        runner.bring_up_to_date(modules, lambda line: print(line, flush=True))
+        runner.bring_up_to_date(modules, _report)
         store.prune(modules)
+        if sys.argv[1:] == ["notebooks"]:
+            notebooks.bring_up_to_date(_sources(modules), _report)
         print(f"{len(modules)} modules are up to date in .build/")
     except PublishingError as error:
         print(f"\n{error}", file=sys.stderr)

@@ -24,12 +24,16 @@ from mkdocs.structure.files import File  # noqa: E402
 
 from publishing import (  # noqa: E402
     PublishingError,
+    alone,
     cards,
     contract,
+    downloads,
     formulas,
     glossary,
     lists,
+    notebooks,
     pages,
+    plain,
     repairs,
     runner,
     store,
@@ -72,6 +76,7 @@ material_search.SearchIndex = RememberingIndex
 
 _modules: dict[str, Module] = {}
 _definitions: dict[tuple[str, str], list[str]] = {}  # of the glossary: page, anchor → terms
+_serving: list[str] = []  # the command, if it is `mkdocs serve`
 
 
 RENDERED_ATTRIBUTES = ("content", "toc", "present_anchor_ids", "_title_from_render")
@@ -161,7 +166,9 @@ def _origin() -> str:
 
 
 def on_startup(*, command, dirty):
+    _serving.clear()
     if command == "serve":
+        _serving.append(command)
         runner.warm_up()
 
 
@@ -195,6 +202,8 @@ def on_files(files, config):
         config.extra["abbreviations"] = glossary.abbreviations(terms)
         _definitions.clear()
         _definitions.update(glossary.definitions(terms))
+        standalone = alone.standalone_files(modules)
+        _make_downloads(config, book, modules)
     except PublishingError as error:
         raise PluginError(str(error)) from error
 
@@ -212,9 +221,16 @@ def on_files(files, config):
         files.append(
             File.generated(config, f"code/{module.path}.md", content=pages.module_page(module))
         )
-        files.append(
-            File.generated(config, f"code/{module.path}.py", abs_src_path=str(module.file))
-        )
+        text = standalone[module.path]
+        files.append(File.generated(config, f"code/{module.path}.py", content=text))
+        if module.record_file.is_file():
+            beside = f"code/{module.path}.py".rpartition("/")[0]
+            file = File.generated(
+                config,
+                f"{beside}/{module.record_file.name}",
+                abs_src_path=str(module.record_file),
+            )
+            files.append(file)
     return files
 
 
@@ -227,6 +243,23 @@ def _card_url(page, config) -> str:
     module = _module_of(page)
     path = module.path if module is not None and module.figures else "index"
     return f"{config.site_url or ''}{_card(path)}"
+
+
+def _make_downloads(config, book: lists.Book, modules: list[Module]) -> None:
+    """Make what readers can take away; not under `mkdocs serve`, which is to answer at once."""
+    if _serving:
+        return
+    site = downloads.Site(
+        config.site_name,
+        config.site_description,
+        config.site_url or "/",
+        downloads.sections(config.nav),
+    )
+    gathered = {page for page, text in book.texts.items() if lists.LIST.search(text)}
+    try:
+        downloads.bring_up_to_date(site, modules, book.texts, gathered, log.info)
+    except plain.PageError as error:  # rendering the page will warn
+        log.info("the downloads stay as they were: %s", error)
 
 
 def _nav_pages(nav) -> Iterator[str]:
@@ -312,7 +345,9 @@ def on_page_markdown(markdown, page, config, files):
         if config.repo_url:
             query = urlencode({"template": "mistake.yml", "page": page.canonical_url})
             report_url = f"{config.repo_url.rstrip('/')}/issues/new?{query}"
-        markdown = pages.add_facts(markdown, module) + pages.provenance(module, up, report_url)
+        colab = notebooks.colab(config.repo_url or "", module)
+        markdown = pages.add_facts(markdown, module)
+        markdown += pages.provenance(module, up, report_url, colab)
     page.complaints = _complaints.count
     page.key = _render_key(markdown, module, abbreviations, config, files)
     kept = _rendered.get(src)
@@ -358,6 +393,7 @@ def on_post_page(output, page, config):
 
 
 def on_post_build(config):
+    downloads.publish(ROOT, list(_modules.values()), Path(config.site_dir))
     formulas.keep(ROOT)
     cards.keep(ROOT)
     for kept in (_rendered, _index_entries):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from publishing import PublishingError, bibliography, contract, pages, store
+from publishing import PublishingError, bibliography, contract, downloads, pages, store
 from publishing import results as numbers
 from publishing.modules import Module, find_modules
 
@@ -317,6 +317,7 @@ def _reference(work: bibliography.Work, cited: list[str]) -> str:
 
 
 LISTS: dict[str, Callable[[Book], str]] = {
+    "downloads": lambda book: downloads.listing(book.root),
     "exercises": exercises,
     "clinic": clinic,
     "figures": figures,

@@ -190,6 +190,9 @@ def module_page(module: Module) -> str:
     name = module.path.rpartition("/")[2]
     up = "../" * (module.path.count("/") + 1)
     page = module.root / "docs" / "zh" / f"{module.path}.md"
+    note = ""
+    if module.local_imports:
+        note = "下载的文件里写进了它用到的 `snippets/data.py`，单独能运行。\n"
     back = f"[回到这一章]({up}{module.path}.md) · " if page.is_file() else ""
     text = [
         "---",
@@ -199,6 +202,7 @@ def module_page(module: Module) -> str:
         "---",
         f"# `{module.relative_file}` {{#module}}\n",
         f"{back}[下载 `{name}.py`]({name}.py){{ download }}\n",
+        note,
         block(0, starts[0][0] - 1 if starts else len(lines)),
     ]
     for index, (first, definition) in enumerate(starts):
@@ -218,16 +222,28 @@ def add_facts(text: str, module: Module) -> str:
     return re.sub(r"(?m)^(# .*)$", lambda title: f"{title[1]}\n\n{line}", text, count=1)
 
 
-def provenance(module: Module, up: str, report_url: str | None = None) -> str:
-    """Return the closing section of a page: where its code is, and when and on what it last ran."""
+def provenance(module: Module, up: str, report_url: str | None = None, colab: str = "") -> str:
+    """Return the closing section of a page: where its code is, and when and on what it last ran.
+
+    Args:
+        module: the page's module.
+        up: the way from the page's folder to the root of the book, `../`.
+        report_url: where mistakes are reported, if anywhere.
+        colab: the address that opens the page's notebook in Colab, if there is one.
+    """
     records = store.load_all(module)
     name = module.path.rpartition("/")[2]
+    notebook = ""
+    if up:  # a chapter; a notebook is no page, and a page's address is one level deeper
+        link = f"../{up}notebooks/{module.path}.ipynb"
+        notebook = f'，<a href="{link}" download>下载笔记本</a>'
+        notebook += f"，[在 Colab 中打开]({colab})" if colab else ""
     lines = [
         "",
         "## 本页的代码 {#source}",
         "",
         f"- 全部代码：[`{module.relative_file}`]({up}code/{module.path}.md)，"
-        f"[下载 `{name}.py`]({up}code/{module.path}.py){{ download }}；"
+        f"[下载 `{name}.py`]({up}code/{module.path}.py){{ download }}{notebook}；"
         f"`python -m {module.import_name}` 单独运行它。",
     ]
     if records:

@@ -2,13 +2,14 @@
 
 import contextlib
 import datetime
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -26,18 +27,39 @@ class SnippetError(PublishingError):
 
 @dataclass(frozen=True)
 class Task:
+    """One figure or experiment to be run, by what `job` names."""
+
     module: Module
     function: str
     key: str
+    job = "publishing.worker:run_function"
+
+    @property
+    def arguments(self) -> tuple:
+        module = self.module
+        return str(module.root), module.import_name, str(module.file), self.function
 
 
-def _call(pipe: Connection, *arguments: str) -> None:
-    """Run one function in its process; a process whose build has died ends as well."""
+@dataclass(frozen=True)
+class CellsTask(Task):
+    """The cells of a notebook to be run: of each its name, its code and what it should print."""
+
+    cells: tuple[tuple[str, str, str | None], ...]
+    job = "publishing.cells:run_cells"
+
+    @property
+    def arguments(self) -> tuple:
+        return str(self.module.root), self.cells
+
+
+def _call(pipe: Connection, job: str, *arguments) -> None:
+    """Run one task in its process; a process whose build has died ends as well."""
     # Imported here, in the worker: the parent process never has to load torch.
-    from publishing.worker import end_with_parent, run_function
+    from publishing.worker import end_with_parent
 
     end_with_parent()
-    pipe.send(run_function(*arguments))
+    module, _, function = job.partition(":")
+    pipe.send(getattr(importlib.import_module(module), function)(*arguments))
 
 
 def _context():
@@ -100,10 +122,8 @@ class Run:
 
     @classmethod
     def start(cls, context, task: Task) -> "Run":
-        module = task.module
         pipe, far_end = context.Pipe(duplex=False)
-        arguments = (str(module.root), module.import_name, str(module.file), task.function)
-        process = context.Process(target=_call, args=(far_end, *arguments))
+        process = context.Process(target=_call, args=(far_end, task.job, *task.arguments))
         try:
             process.start()
         except (OSError, EOFError) as error:
@@ -149,12 +169,10 @@ def _save(task: Task, outcome: store.Outcome, versions: dict[str, str]) -> None:
     store.save(task.module, record, outcome.svgs)
 
 
-def _run(tasks: list[Task], report: Callable[[str], None]) -> list[str]:
-    """Run tasks, as many at once as there are cores; return the failures in the tasks' order."""
-    versions = library_versions()
-    pending = Counter(task.module for task in tasks)
-    seconds: Counter[Module] = Counter()
-    errors: dict[Task, str] = {}
+def outcomes(tasks: list[Task]) -> Iterator[tuple[Task, store.Outcome]]:
+    """Run tasks, as many at once as there are cores; yield what each gives as soon as it does."""
+    if not tasks:
+        return
     context, waiting = _context(), deque(tasks)
     running: dict[Connection, Run] = {}
     try:
@@ -168,22 +186,32 @@ def _run(tasks: list[Task], report: Callable[[str], None]) -> list[str]:
             for pipe in ready or late:
                 task, outcome = running[pipe].task, running[pipe].outcome()
                 running.pop(pipe).stop()
-                module = task.module
-                if module.changed_on_disk():  # then nobody knows what it was that ran
+                if task.module.changed_on_disk():  # then nobody knows what it was that ran
                     outcome.error = "ran while the module was being changed; run it again."
-                if outcome.error:
-                    errors[task] = outcome.error
-                else:
-                    _save(task, outcome, versions)
-                seconds[module] += outcome.cpu_seconds
-                pending[module] -= 1
-                if not pending[module]:
-                    failed = any(task.module == module for task in errors)
-                    state = "FAILED" if failed else "ran"
-                    report(f"{state} {module.relative_file} ({seconds[module]:.1f} s CPU)")
+                yield task, outcome
     finally:
         for run in running.values():
             run.stop()
+
+
+def _run(tasks: list[Task], report: Callable[[str], None]) -> list[str]:
+    """Run tasks and store what they give; return the failures in the tasks' order."""
+    versions = library_versions()
+    pending = Counter(task.module for task in tasks)
+    seconds: Counter[Module] = Counter()
+    errors: dict[Task, str] = {}
+    for task, outcome in outcomes(tasks):
+        module = task.module
+        if outcome.error:
+            errors[task] = outcome.error
+        else:
+            _save(task, outcome, versions)
+        seconds[module] += outcome.cpu_seconds
+        pending[module] -= 1
+        if not pending[module]:
+            failed = any(task.module == module for task in errors)
+            state = "FAILED" if failed else "ran"
+            report(f"{state} {module.relative_file} ({seconds[module]:.1f} s CPU)")
     failures: dict[tuple[Module, str], list[str]] = {}  # one message where all fail alike
     for task in tasks:
         if task in errors:

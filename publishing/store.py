@@ -3,6 +3,9 @@
 .build/<part>/<chapter>/<function>.json     one record per figure or experiment
 .build/<part>/<chapter>/<name>.light.svg    the files of a figure
 .build/<part>/<chapter>/<name>.dark.svg
+.build/<part>/<chapter>/notebook.ipynb      the chapter as a notebook, run
+.build/<part>/<chapter>/cells.outputs.json  what its cells gave
+.build/downloads/                           the book to take away: zip, plain text
 .build/formulas.json                        the book's formulas as MathML
 .build/pages.pickle                         the pages as they were last rendered
 .build/cards.pickle                         the chapters' cards for other sites
@@ -60,7 +63,7 @@ class Record:
 
 @dataclass
 class Outcome:
-    """What a worker hands back: two SVGs, or values over seeds, or what went wrong.
+    """What a worker hands back: two SVGs, or values over seeds, or cells' outputs, or an error.
 
     It lives here, and not in `worker`, so that the parent can receive it without loading torch.
     """
@@ -70,6 +73,7 @@ class Outcome:
     svgs: dict[str, bytes] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
+    outputs: list[list[dict]] = field(default_factory=list)  # of each cell of a notebook
 
 
 def _cannot_write(path: Path, error: OSError) -> PublishingError:
@@ -123,7 +127,10 @@ def _unpack(data: bytes) -> Record | None:
         return None
 
 
-KEPT = ("cards.pickle", "formulas.json", "pages.pickle")
+NOTEBOOK_FILES = {"cells": "cells.outputs.json", "notebook": "notebook.ipynb"}
+"""Of a chapter's notebook: the record, and the file that it vouches for."""
+
+KEPT = ("cards.pickle", "formulas.json", "pages.pickle", "downloads.json", "standalone.json")
 """What builds keep beside the modules' results, only to be faster; see `keep`."""
 
 
@@ -203,10 +210,17 @@ def load_all(module: Module) -> list[Record]:
 
 def save(module: Module, record: Record, svgs: dict[str, bytes]) -> None:
     """Write a figure's files, then the record that vouches for them."""
-    for theme, data in svgs.items():
-        file = figure_file(module, record.function.removeprefix("figure_"), theme)
-        write_atomically(file, data)
-        record.files[file.name] = _sha256(data)
+    name = record.function.removeprefix("figure_")
+    save_files(
+        module, record, {figure_file(module, name, t).name: data for t, data in svgs.items()}
+    )
+
+
+def save_files(module: Module, record: Record, files: dict[str, bytes]) -> None:
+    """Write files into a module's folder, then the record that vouches for them."""
+    for name, data in files.items():
+        write_atomically(folder(module) / name, data)
+        record.files[name] = _sha256(data)
     write_atomically(folder(module) / f"{record.function}.json", _pack(record))
 
 
@@ -225,9 +239,11 @@ def prune(modules: list[Module]) -> None:
             wanted |= {figure_file(module, name, theme) for theme in THEMES}
         for name in module.experiments:
             wanted |= {folder(module) / f"experiment_{name}.json"}
+        for function, file in NOTEBOOK_FILES.items():
+            wanted |= {folder(module) / f"{function}.json", folder(module) / file}
     # Only housekeeping: a folder that cannot be written to is left as it is.
     with contextlib.suppress(OSError), filelock.FileLock(build / "lock", timeout=0):
-        made = {".json", ".pickle", ".svg", ".part"}
+        made = {".ipynb", ".json", ".pickle", ".svg", ".part"}
         for file in build.rglob("*"):
             if file.is_file() and file not in wanted and file.suffix in made:
                 file.unlink(missing_ok=True)

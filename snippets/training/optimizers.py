@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from snippets import data
+from snippets.data import batches, load_digits
 
 # --8<-- [end:imports]
 
@@ -293,13 +293,13 @@ def train(
     rates: (K,); scales: (K, 64) multiply the pixels; schedules: share done -> factor, K of them.
     Returns the training loss and the test accuracy, both (K,).
     """
-    X, y, X_test, y_test = data.load_digits()
+    X, y, X_test, y_test = load_digits()
     p = init_params(len(rates), seed)  # (K, P)
     opt = make(rates[:, None])
     g = torch.Generator().manual_seed(seed)
     done, total = 0, epochs * math.ceil(len(X) / 64)
     for _ in range(epochs):
-        for xb, yb in data.batches(X, y, 64, g):
+        for xb, yb in batches(X, y, 64, g):
             if schedules:
                 opt.lr = (rates * torch.tensor([s(done / total) for s in schedules]))[:, None]
             p.requires_grad_()

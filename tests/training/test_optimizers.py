@@ -392,7 +392,7 @@ def test_race_beale_has_three_winners(measured):
 def test_batched_networks_are_nn_modules():
     p = chapter.init_params(2, seed=0).double()
     p[1] *= 2
-    X, y, _, _ = chapter.data.load_digits()
+    X, y, _, _ = chapter.load_digits()
     X, y = X[:50].double(), y[:50]
     w1, b1, w2, b2 = p[1].split([64 * 32, 32, 320, 10])
     net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).double()
