@@ -196,6 +196,7 @@ def sample_affine(x: Tensor, theta: Tensor) -> Tensor:
 # --8<-- [end:sample]
 
 
+# --8<-- [start:fruit]
 FRUITS = {
     "banana": (235, 200, 60),
     "blueberry": (70, 80, 170),
@@ -224,6 +225,9 @@ def draw_fruit(name: str, rng: random.Random, size: int = 48) -> Image.Image:
     pen.ellipse((x - 0.6 * r, y - 0.5 * r, x - 0.35 * r, y - 0.25 * r), fill=shine)
     noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 3, (size, size, 3))
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+# --8<-- [end:fruit]
 
 
 # --8<-- [start:tree]
