@@ -395,22 +395,45 @@ def load_folder(folder: Path, transform: Callable, per_class: int) -> Pair:
     return torch.stack([images[i][0] for i in index]), torch.tensor(images.targets)[index]
 
 
-def folder_probe(folder: Path, name: str, pretrained: bool, per_class: int = 20) -> float:
-    """Validation accuracy of a new head on a frozen torchvision model; folder/train, folder/val.
+# --8<-- [end:folder]
 
-    pretrained=False is the control: the same net, untrained.
+
+# --8<-- [start:arms]
+def folder_arms(
+    folder: Path, name: str, pretrained: bool, per_class: int = 20, steps: int = 40
+) -> dict[str, float]:
+    """Validation accuracy of a torchvision model on folder/train, folder/val: body frozen, tuned.
+
+    pretrained=False gives the two controls: random features, and training from scratch.
     """
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(name).DEFAULT
     model = load_backbone(name, weights if pretrained else None)
     transform = weights.transforms()  # (1)!
-    train_part, val = (load_folder(folder / p, transform, per_class) for p in ("train", "val"))
-    net = body_and_head(model, classes=int(train_part[1].max()) + 1)
-    return accuracy(with_head(net, fit_head(features(net, train_part[0]), train_part[1])), val)
+    data, val = (load_folder(folder / p, transform, per_class) for p in ("train", "val"))
+    net = body_and_head(model, classes=int(data[1].max()) + 1)
+    head = fit_head(features(net, data[0]), data[1], classes=net.head.out_features)
+    frozen = accuracy(with_head(net, head), val)
+    rates = [0.003, 0.03] if pretrained else [0.03, 0.03]
+    return {"frozen": frozen, "tuned": accuracy(train(net, data, steps, rates, 0, size=16), val)}
 
 
-# --8<-- [end:folder]
+# --8<-- [end:arms]
+
+
+def photos(folder: Path, name: str = "resnet18") -> list[str]:
+    """One line for each pair of arms: accuracies, or what is missing and how to get it."""
+    if not (folder / "train").is_dir():
+        rule = "put train/ and val/ there, one folder a class; DATA_DIR moves it"
+        return [f"{folder} is missing: {rule}"]
+    lines = []
+    for title, pretrained in (("pretrained", True), ("untrained", False)):
+        try:
+            lines.append(f"{title}: {folder_arms(folder, name, pretrained)}")
+        except WeightsError as error:
+            lines.append(f"{title}: {error}")
+    return lines
 
 
 @cache
@@ -582,6 +605,10 @@ def figure_rates() -> Figure:
     return fig
 
 
+# All three frozen leaves a head alone, which fit_head takes to its minimum.
+ALL_THREE = {"tuned": "tuned_3", "frozen": "probe", "frozen_random": "probe_random"}
+
+
 def figure_layers() -> Figure:
     """Test accuracy when the first k layers come from the source, from 10 and 100 labels."""
     fig, axes = plt.subplots(2, 1, figsize=(4.8, 5.0), sharex=True, layout="constrained")
@@ -591,15 +618,15 @@ def figure_layers() -> Figure:
         "frozen_random": ("random, frozen", "C2x--"),
     }
     for ax, n in zip(axes, (10, 100), strict=True):
-        scratch = chosen(recorded(), "scratch", n)[1].mean()
         for arm, (label, style) in arms.items():
-            heights = [scratch, *(chosen(recorded(), f"{arm}_{k}", n)[1].mean() for k in (1, 2, 3))]
+            names = ["scratch", f"{arm}_1", f"{arm}_2", ALL_THREE[arm]]
+            heights = [chosen(recorded(), name, n)[1].mean() for name in names]
             ax.plot(range(4), heights, style, label=label)
         ax.set(ylabel="test accuracy", title=f"{n} labels a class")
         ax.grid(True)
     axes[1].set(xlabel="layers taken over, $k$")
     axes[1].set_xticks(range(4), ["0", "1: conv1", "2: conv2", "3: hidden"])
-    axes[0].legend(frameon=False, loc="lower left")
+    axes[1].legend(frameon=False, loc="lower left")
     return fig
 
 
@@ -687,9 +714,12 @@ def experiment_field(seed: int) -> dict[str, float]:
     for name, rates in (("all", [0.3] * 4), ("low", [0.03] * 3 + [0.3])):
         net = train(with_new_head(source, seed), d.new_train, 50, rates, seed)
         out[f"{name}_100"], out[f"old_{name}_100"] = tested(net, source, d)
-    for name, contrast, careful in (("same", 1, False), ("dim", 0.3, False), ("eval", 0.3, True)):
+    for name, contrast, careful in (
+        *(("same", 1, False), ("same_eval", 1, True)),
+        *(("dim", 0.3, False), ("dim_eval", 0.3, True)),
+    ):
         net, few_dim = with_new_head(source, seed), (dim(images, contrast), y)
-        net = train(net, few_dim, 44, [0, 0, 0, 0.1], seed, careful=careful)
+        net = train(net, few_dim, 22, [0, 0, 0, 0.1], seed, careful=careful)
         out[f"drift_{name}"] = accuracy(net, (dim(test[0], contrast), test[1]))
         out[f"old_drift_{name}"] = tested(net, source, d)[1]
     out |= wrong_scaling(source, head, d, y, seed)
@@ -759,6 +789,11 @@ def record(seeds: range = range(10)) -> dict:
 if __name__ == "__main__":
     import sys
 
+    if "--photos" in sys.argv:
+        from snippets.data import data_dir
+
+        print(*photos(data_dir() / "trashnet-mini"), sep="\n")
+        sys.exit()
     if "--record" in sys.argv:
         RECORD.parent.mkdir(exist_ok=True)
         RECORD.write_text(json.dumps(record()).replace('}}, "', '}},\n"') + "\n")

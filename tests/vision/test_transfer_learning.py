@@ -24,7 +24,7 @@ from snippets.vision.transfer_learning import (
     features,
     few,
     fit_head,
-    folder_probe,
+    folder_arms,
     head_gradient,
     load_backbone,
     make_digits,
@@ -106,6 +106,8 @@ def test_the_split_leaks_nothing(digits):
     train_set, val, test = map(images, (digits.new_train, digits.new_val, digits.new_test))
     assert not train_set & test and not train_set & val and not val & test
     assert len(test) == 185  # four places of each
+    raw = (digits.view(digits.new_raw[0], generator()), digits.new_raw[1])
+    assert images(raw) == train_set and torch.equal(raw[1], digits.new_train[1])
 
 
 def test_standardised_by_the_old_training_images(digits):
@@ -322,6 +324,7 @@ def test_the_gain_shrinks_with_the_labels():
         assert paired("probe", "probe_random", n).mean() > 0.08
     for n in (2, 5, 10, 50, 100):
         assert (paired("fine", "scratch", n) > 0).all(), n
+        assert n > 10 or (paired("probe", "scratch", n) > 0).all(), n
     assert gain[1] < gain[5] < gain[10]  # where equation (5), about squared errors, says otherwise
     for n in (1, 2, 5, 10):
         assert abs(paired("fine", "probe", n).mean()) < 0.03, n
@@ -373,28 +376,30 @@ def test_tuned_rates_are_the_same_for_both_starts():
 def test_new_places_are_worth_more_than_an_old_task():
     for n in (10, 100):
         assert (paired("scratch_moved", "fine", n) > 0).all(), n
-    assert paired("fine_moved", "scratch_moved", 1).mean() > 0.02
+    assert (paired("fine_moved", "scratch_moved", 1) > 0).all()
+    for n in (10, 100):  # some seeds say one thing, some the other
+        assert 2 <= (paired("fine_moved", "scratch_moved", n) > 0).sum() <= 8, n
 
 
 def test_layers():
+    def means(arm: str, n: int) -> list[float]:
+        names = ["scratch", f"{arm}_1", f"{arm}_2", chapter.ALL_THREE[arm]]
+        return [recorded_mean(name, n) for name in names]
+
     for n in (10, 100):
-        random = [recorded_mean(f"frozen_random_{k}", n) for k in (1, 2, 3)]
-        assert random[0] > random[1] > random[2]
-        for k in (2, 3):
-            assert recorded_mean(f"frozen_{k}", n) > random[k - 1] + 0.08
-    scratch = recorded_mean("scratch", 10)
-    steps = np.diff([scratch, *(recorded_mean(f"frozen_{k}", 10) for k in (1, 2, 3))])
-    assert steps.argmax() == 1 and steps[1] > 0.05 and abs(steps[2]) < 0.04
-    for k in (1, 2, 3):
-        assert abs(recorded_mean(f"frozen_{k}", 10) - recorded_mean(f"tuned_{k}", 10)) < 0.03
-    for k in (1, 2):
-        assert 0 < recorded_mean("scratch", 100) - recorded_mean(f"frozen_{k}", 100) < 0.05
-    assert recorded_mean("scratch", 100) - recorded_mean("frozen_3", 100) > 0.15
-    assert (
-        recorded_mean("tuned_1", 100)
-        < recorded_mean("tuned_2", 100)
-        < recorded_mean("tuned_3", 100)
-    )
+        frozen, random = means("frozen", n), means("frozen_random", n)
+        assert random[1] > random[2] > random[3]
+        assert frozen[2] > random[2] + 0.08 and frozen[3] > random[3] + 0.08
+    tuned, frozen, random = (means(arm, 10) for arm in ("tuned", "frozen", "frozen_random"))
+    steps = np.diff(frozen)
+    assert steps.argmax() == 1 and steps[1] > 0.05 and 0 < steps[2] < 0.04
+    assert np.abs(np.subtract(frozen, tuned)).max() < 0.03
+    assert random[0] < random[1]
+    tuned, frozen, random = (means(arm, 100) for arm in ("tuned", "frozen", "frozen_random"))
+    assert 0 < frozen[0] - frozen[1] < 0.05 and 0 < frozen[0] - frozen[2] < 0.05
+    assert frozen[0] - frozen[3] > 0.15
+    assert tuned[1] < tuned[2] < tuned[3]
+    assert random[0] - random[1] > 0.03 and np.diff(random).argmin() == 2
 
 
 # Batch normalization drifts
@@ -427,13 +432,14 @@ def test_drift_changes_buffers_and_no_parameter(source, digits):
 
 def test_drift_in_the_measurements(measured):
     values = measured(chapter.experiment_field)
-    assert (values["old_drift_eval"] == values["source"]).all()
+    for contrast in ("same", "dim"):
+        assert (values[f"old_drift_{contrast}_eval"] == values["source"]).all()
     assert (values["old_drift_same"] < values["source"]).all()
     assert (values["source"] - values["old_drift_same"]).mean() > 0.02
     assert (values["old_drift_dim"] < 0.85).all()
-    assert abs((values["drift_same"] - values["probe"]).mean()) < 0.04
+    assert abs((values["drift_same"] - values["drift_same_eval"]).mean()) < 0.04
     # In another light, drifting is an adaptation: 0.04 to 0.13 better on seeds 0 to 4.
-    assert (values["drift_dim"] - values["drift_eval"]).mean() > 0.03
+    assert (values["drift_dim"] - values["drift_dim_eval"]).mean() > 0.03
 
 
 def test_the_statistics_of_another_scale(measured):
@@ -532,13 +538,47 @@ def test_trashnet_runs_without_weights():
     if not (folder / "train").is_dir():
         pytest.skip("needs trashnet-mini in DATA_DIR")
     # An untrained net: the number means nothing, the code runs.
-    share = folder_probe(folder, "mobilenet_v3_small", pretrained=False, per_class=4)
-    assert share * 16 == pytest.approx(round(share * 16)) and 0 <= share <= 1
+    shares = folder_arms(folder, "mobilenet_v3_small", pretrained=False, per_class=2, steps=1)
+    assert shares.keys() == {"frozen", "tuned"}
+    for share in shares.values():
+        assert share * 8 == pytest.approx(round(share * 8)) and 0 <= share <= 1
 
 
-def test_folder_probe_wants_the_weights(hub, tmp_path):
+def test_folder_arms_wants_the_weights(hub, tmp_path):
     with pytest.raises(WeightsError, match="resnet18-"):
-        folder_probe(tmp_path, "resnet18", pretrained=True)
+        folder_arms(tmp_path, "resnet18", pretrained=True)
+
+
+@pytest.fixture
+def two_colours(tmp_path):
+    """Six images of 40x40, black or white, in train/ and in val/."""
+    from PIL import Image
+
+    for part in ("train", "val"):
+        for name, colour in (("black", 0), ("white", 255)):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("RGB", (40, 40), (colour,) * 3).save(tmp_path / part / name / f"{i}.png")
+    return tmp_path
+
+
+def test_photos_explain_what_is_missing(hub, two_colours, monkeypatch):
+    (line,) = chapter.photos(hub / "nowhere")
+    assert line.startswith(f"{hub / 'nowhere'} is missing: put train/ and val/ there")
+    monkeypatch.setattr(chapter, "train", lambda net, *rest, **more: net)
+    pretrained, untrained = chapter.photos(two_colours, "mobilenet_v3_small")
+    assert (
+        pretrained.startswith("pretrained: mobilenet_v3_small-") and "is missing in" in pretrained
+    )
+    assert untrained.startswith("untrained: {'frozen': 1.0")  # the controls run all the same
+
+
+def test_photos_in_folders_are_frozen_and_tuned(two_colours, monkeypatch):
+    seen = []
+    monkeypatch.setattr(chapter, "train", lambda net, *rest, **more: seen.append(rest[2]) or net)
+    shares = folder_arms(two_colours, "mobilenet_v3_small", pretrained=False, per_class=3)
+    assert shares["frozen"] == 1  # two colours: even random features part them
+    assert seen == [[0.03, 0.03]]
 
 
 # The clinic
