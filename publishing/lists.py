@@ -258,10 +258,11 @@ FIGURE = re.compile(r"(?ms)^!\[([^\]]*)\]\(([^)\s]+?)/(\w+)\.svg\)\n/// figure-c
 def results(book: Book) -> str:
     """Every measured value: mean, standard deviation, n; seeds, seconds and versions above."""
     lines = []
-    for module in find_modules(book.root):
-        page = f"{module.path}.md"
+    modules = {f"{module.path}.md": module for module in find_modules(book.root)}
+    for page in filter(modules.get, book.texts):
+        module = modules[page]
         records = [record for record in store.load_all(module) if record.seeds]
-        if not records or page not in book.texts:
+        if not records:
             continue
         lines.append(f"## {book.name(page)} {{#{module.path.replace('/', '-')}}}\n")
         lines.append(f"[读这一章]({page}) · {_provenance(module, records)}\n")
