@@ -1,8 +1,8 @@
-"""`python -m publishing`: run what is stale, one line per module, without building the site."""
+"""`python -m publishing`: run what is stale, a line per module or lab, and build no site."""
 
 import sys
 
-from publishing import PublishingError, runner, store
+from publishing import PublishingError, labs, runner, store
 from publishing.modules import find_modules
 
 
@@ -11,7 +11,10 @@ def main() -> int:
         modules = find_modules()
         runner.bring_up_to_date(modules, lambda line: print(line, flush=True))
         store.prune(modules)
-        print(f"{len(modules)} modules are up to date in .build/")
+        found = labs.find_labs()
+        labs.bring_up_to_date(found, lambda line: print(line, flush=True))
+        labs.prune(found)
+        print(f"{len(modules)} modules and {len(found)} labs are up to date in .build/")
     except PublishingError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

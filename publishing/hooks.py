@@ -22,7 +22,18 @@ from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
 
-from publishing import PublishingError, contract, formulas, lists, pages, repairs, runner, store  # noqa: E402
+from publishing import (  # noqa: E402
+    PublishingError,
+    contract,
+    formulas,
+    lab_pages,
+    labs,
+    lists,
+    pages,
+    repairs,
+    runner,
+    store,
+)
 from publishing.markdown import PublishingExtension  # noqa: E402
 from publishing.modules import Module, find_modules  # noqa: E402
 
@@ -160,6 +171,7 @@ def on_files(files, config):
     _modules.update({module.path: module for module in modules})
     try:
         runner.bring_up_to_date(modules, log.info)
+        files = _with_labs(files, config)
         for problem in contract.problems(ROOT, modules):
             log.warning(problem)
     except PublishingError as error:
@@ -183,6 +195,18 @@ def on_files(files, config):
         files.append(
             File.generated(config, f"code/{module.path}.py", abs_src_path=str(module.file))
         )
+    return files
+
+
+def _with_labs(files, config):
+    """Put the labs' pages, figures and notebooks in the place of their scripts' pages."""
+    found = labs.find_labs()
+    labs.bring_up_to_date(found, log.info)
+    labs.prune(found)
+    for lab in found:
+        made = {f"{lab.path}.md": lab_pages.page(lab), f"{lab.path}.ipynb": lab_pages.notebook(lab)}
+        for path, content in (made | lab_pages.drawings(lab)).items():
+            files.append(File.generated(config, path, content=content))
     return files
 
 
@@ -240,6 +264,9 @@ def _structured_data(page, config, nav) -> str:
 def on_page_markdown(markdown, page, config, files):
     problem = _problem(page)
     src = page.file.src_uri
+    if src.startswith("labs/") and config.repo_url and config.edit_uri:
+        script = f"{config.edit_uri}{src.removesuffix('.md')}.py"
+        page.edit_url = f"{config.repo_url.rstrip('/')}/{script}"
     up = "../" * src.count("/")
     extension = PublishingExtension(
         module=_module_of(page),

@@ -205,6 +205,8 @@ WANTED = {
     "梯度爆炸": INITIALIZATION,
     "正交初始化": INITIALIZATION,
     "fan_in": INITIALIZATION,
+    "优化器赛跑": "labs/optimizer_race/",
+    "怪曲面": "labs/optimizer_race/",
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",
