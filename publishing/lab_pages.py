@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from publishing import lab_records
 from publishing.labs import Lab, LabError
 
 HEADING_ID = re.compile(r"(?m)^(#{1,6} .*?)[ \t]*\{#[\w-]+\}[ \t]*$")
@@ -120,6 +121,10 @@ def _code_cell(lab: Lab, cell: dict, found: list[Drawing]) -> str:
     return "\n".join([*parts, *(_figure(lab, cell, drawing) for drawing in found)])
 
 
+def _prose(lab: Lab, cell: dict) -> str:
+    return lab_records.fill_in(text(cell["source"]), lab.root) + "\n"
+
+
 def page(lab: Lab) -> str:
     """Return a lab's page as Markdown, front matter first.
 
@@ -129,7 +134,7 @@ def page(lab: Lab) -> str:
     parts = []
     for cell, found in _places(lab):
         code = cell["cell_type"] == "code"
-        parts.append(_code_cell(lab, cell, found) if code else text(cell["source"]) + "\n")
+        parts.append(_code_cell(lab, cell, found) if code else _prose(lab, cell))
     if not parts or not parts[0].startswith("---"):
         raise LabError(f"{lab.relative_file}: no front matter with title and description")
     body = "\n".join(parts)
@@ -168,7 +173,7 @@ def notebook(lab: Lab) -> str:
         cell = json.loads(json.dumps(cell))
         cell["metadata"] = {}
         if cell["cell_type"] == "markdown":
-            cell["source"] = plain(text(cell["source"]))
+            cell["source"] = plain(_prose(lab, cell).rstrip("\n"))
         cells.append(cell)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     whole = {

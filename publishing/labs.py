@@ -217,17 +217,22 @@ def _failure(lab: Lab, notebook, number: int, message: str) -> LabError:
     return LabError(f"{lab.relative_file}:{line}: cell {number}: {message}")
 
 
-def execute(lab: Lab, data_dir: str | None = None) -> dict:
+def execute(lab: Lab, data_dir: str | None = None, last: str | None = None) -> dict:
     """Run a lab from its script and return the notebook with its outputs.
 
     Args:
         lab: the lab.
         data_dir: the folder of the real data sets, for a run that is to be recorded.
+        last: code of one more cell, which ends such a run.
 
     Raises:
         LabError: a cell failed (see `_run`) or wrote to stderr, a warning say.
     """
+    import nbformat
+
     script, notebook = lab.script, _read(lab)
+    if last:
+        notebook.cells.append(nbformat.v4.new_code_cell(last))
     style, dark = _colours()
     before, started = os.times(), time.monotonic()
     _run(lab, notebook, style, data_dir)

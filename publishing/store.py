@@ -3,6 +3,7 @@
 .build/<part>/<chapter>/<function>.json     one record per figure or experiment
 .build/<part>/<chapter>/<name>.light.svg    the files of a figure
 .build/<part>/<chapter>/<name>.dark.svg
+.build/labs/<name>.ipynb                    a lab's notebook as it was executed
 .build/formulas.json                        the book's formulas as MathML
 .build/pages.pickle                         the pages as they were last rendered
 .build/lock                                 held by the build that is running modules

@@ -207,6 +207,8 @@ WANTED = {
     "fan_in": INITIALIZATION,
     "优化器赛跑": "labs/optimizer_race/",
     "怪曲面": "labs/optimizer_race/",
+    "误差从哪里来": "labs/bike_sharing/",
+    "从 softmax 到小卷积网络": "labs/fashion_mnist/",
     "记号": "notation/",
     "特征数": "notation/",
     "词汇表": "glossary/",

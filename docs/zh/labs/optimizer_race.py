@@ -224,8 +224,8 @@ for ax, (track, by_name) in zip(axes, scores.items(), strict=True):
         ax.plot(RATES, shown, "o-", markersize=3, label=name, color=COLOURS[name])
     ax.set(xscale="log", yscale="log", title=track, ylabel="final loss")
 axes[-1].set_xlabel("learning rate")
-axes[0].legend(ncols=2, fontsize=8)
-fig.tight_layout()
+fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3, fontsize=9)
+fig.tight_layout(rect=(0, 0, 1, 0.93))
 
 # %%
 best = {
