@@ -162,7 +162,7 @@ def run_odd(make: Maker, lr: float, seeds: range) -> tuple[Tensor, Tensor]:
     return finite(losses), torch.stack(path, dim=1)
 
 
-# %% alt="曲面的等高线图：一条向上弯的月牙形深沟，沟底有几处低洼，起点在左上，最低点在右侧偏中" caption="怪曲面的等高线，颜色是 $\log_{10} g$；叉是网格上找到的最低点。"
+# %% alt="曲面的等高线图：一条向上弯的月牙形深沟，沟底有几处低洼，起点在左上，最低点在右侧偏中" caption="怪曲面的等高线，颜色是 $\\log_{10} g$；叉是网格上找到的最低点。"
 u, v = torch.meshgrid(torch.linspace(-2, 2, 201), torch.linspace(-1, 3, 201), indexing="xy")
 z = odd(u, v)
 lowest = z.argmin()
@@ -177,7 +177,7 @@ print(
     [f"g({u[0, i + 1]:.2f}) = {along[i + 1]:.2f}" for i in inner.nonzero().flatten().tolist()],
 )
 fig, ax = plt.subplots()
-coarse = slice(None, None, 3)  # a lighter drawing
+coarse = slice(None, None, 4)  # a lighter drawing
 landscape = [part[coarse, coarse] for part in (u, v, z.clamp(min=1e-3).log10())]
 filled = ax.contourf(*landscape, levels=14)
 fig.colorbar(filled, label="log10 g")
@@ -266,7 +266,7 @@ for ax, (track, rotate) in zip(axes, {"bowl": False, "rotated": True}.items(), s
     for name, make in OPTIMIZERS.items():
         runs = run_bowl(make, best[track][name], SEEDS, rotate)
         ends[track, name] = final(runs).median().clamp(min=1e-12)
-        band(ax, runs[:, ::3], name, range(0, 150, 3))
+        band(ax, runs[:, ::5], name, range(0, 150, 5))
     ax.set(yscale="log", title=track, ylabel="loss / first loss")
 axes[0].legend(ncols=2, fontsize=8)
 axes[1].set_xlabel("step")
