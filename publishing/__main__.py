@@ -1,4 +1,4 @@
-"""`python -m publishing`: run what is stale, one line per module, without building the site.
+"""`python -m publishing`: run what is stale, a line per module or lab, and build no site.
 
 `python -m publishing notebooks` makes every chapter's notebook as well, in `.build/`.
 """
@@ -6,7 +6,7 @@
 import os
 import sys
 
-from publishing import PublishingError, notebooks, plain, runner, store
+from publishing import PublishingError, labs, notebooks, plain, runner, store
 from publishing.modules import Module, find_modules
 
 
@@ -31,9 +31,12 @@ def main() -> int:
         modules = find_modules()
         runner.bring_up_to_date(modules, _report)
         store.prune(modules)
+        found = labs.find_labs()
+        labs.bring_up_to_date(found, _report)
+        labs.prune(found)
         if sys.argv[1:] == ["notebooks"]:
             notebooks.bring_up_to_date(_sources(modules), _report)
-        print(f"{len(modules)} modules are up to date in .build/")
+        print(f"{len(modules)} modules and {len(found)} labs are up to date in .build/")
     except PublishingError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from publishing import PublishingError, pages
+from publishing import PublishingError, lab_pages, pages
+from publishing.labs import Lab, find_labs
 from publishing.modules import Module
 
 REQUIRED_IDS = (
@@ -257,6 +258,24 @@ def problems(root: Path, modules: list[Module]) -> list[str]:
         ]
         if path not in texts:
             found += _pageless_problems(module, texts)
+    for lab in find_labs(root):
+        found += _lab_problems(lab, root)
+    return found
+
+
+def _lab_problems(lab: Lab, root: Path) -> list[str]:
+    """Check a lab's script: its text as a page's, its code as a page's, its test."""
+    where = lab.relative_file
+    text = lab_pages.source_text(lab)
+    found = _front_matter_problems(where, text)
+    # Lines are those of the text without the comment signs: as a place they would mislead.
+    for problem in [*_heading_problems(where, text), *_fence_problems(where, text)]:
+        found.append(re.sub(rf"^{re.escape(where)}:\d+", where, problem))
+    if not any(identifier == "next" for _, _, identifier in headings(text)):
+        found.append(f"{where}: no section {{#next}}: end with what the reader should try")
+    test = test_file(lab.path, root)
+    if not test.is_file():
+        found.append(f"{where}: its test {test.relative_to(root).as_posix()} is missing")
     return found
 
 

@@ -30,6 +30,8 @@ from publishing import (  # noqa: E402
     downloads,
     formulas,
     glossary,
+    lab_pages,
+    labs,
     lists,
     notebooks,
     pages,
@@ -188,6 +190,7 @@ def on_files(files, config):
     _modules.update({module.path: module for module in modules})
     try:
         runner.bring_up_to_date(modules, log.info)
+        files = _with_labs(files, config)
         for problem in contract.problems(ROOT, modules):
             log.warning(problem)
     except PublishingError as error:
@@ -262,6 +265,18 @@ def _make_downloads(config, book: lists.Book, modules: list[Module]) -> None:
         log.info("the downloads stay as they were: %s", error)
 
 
+def _with_labs(files, config):
+    """Put the labs' pages, figures and notebooks in the place of their scripts' pages."""
+    found = labs.find_labs()
+    labs.bring_up_to_date(found, log.info)
+    labs.prune(found)
+    for lab in found:
+        made = {f"{lab.path}.md": lab_pages.page(lab), f"{lab.path}.ipynb": lab_pages.notebook(lab)}
+        for path, content in (made | lab_pages.drawings(lab)).items():
+            files.append(File.generated(config, path, content=content))
+    return files
+
+
 def _nav_pages(nav) -> Iterator[str]:
     """Yield the pages of a nav in order: strings, in lists and in mappings from titles."""
     if isinstance(nav, str):
@@ -317,6 +332,9 @@ def _structured_data(page, config, nav) -> str:
 def on_page_markdown(markdown, page, config, files):
     problem = _problem(page)
     src = page.file.src_uri
+    if src.startswith("labs/") and config.repo_url and config.edit_uri:
+        script = f"{config.edit_uri}{src.removesuffix('.md')}.py"
+        page.edit_url = f"{config.repo_url.rstrip('/')}/{script}"
     up = "../" * src.count("/")
     book = config.extra["book"]
     abbreviations = config.extra["abbreviations"] if src in book.chapters else []

@@ -6,6 +6,7 @@
 .build/<part>/<chapter>/notebook.ipynb      the chapter as a notebook, run
 .build/<part>/<chapter>/cells.outputs.json  what its cells gave
 .build/downloads/                           the book to take away: zip, plain text
+.build/labs/<name>.ipynb                    a lab's notebook as it was executed
 .build/formulas.json                        the book's formulas as MathML
 .build/pages.pickle                         the pages as they were last rendered
 .build/cards.pickle                         the chapters' cards for other sites

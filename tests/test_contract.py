@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from publishing import ROOT, PublishingError, contract, pages
+from publishing.labs import find_labs
 from publishing.modules import find_modules
 
 DOCS = ROOT / "docs" / "zh"
@@ -52,9 +53,11 @@ def nav() -> list[str]:
 
 def test_the_nav_names_every_page_once():
     entries = nav()
+    labs = {f"{lab.path}.md" for lab in find_labs()}  # pages that the build makes of scripts
+    pages = {*PAGES, *labs}
     check(
-        listed(set(entries) - set(PAGES), "in the nav of mkdocs.yml, but not in docs/zh")
-        + listed(set(PAGES) - set(entries), "in docs/zh, but not in the nav of mkdocs.yml")
+        listed(set(entries) - pages, "in the nav of mkdocs.yml, but not in docs/zh")
+        + listed(pages - set(entries), "in docs/zh, but not in the nav of mkdocs.yml")
         + listed({e for e in entries if entries.count(e) > 1}, "twice in the nav of mkdocs.yml")
     )
 
@@ -125,7 +128,12 @@ def suspicious(character: str) -> str | None:
 
 
 def sources() -> list[Path]:
-    files = [*DOCS.rglob("*.md"), *(ROOT / "snippets").rglob("*.py"), *ROOT.glob("*.md")]
+    files = [
+        *DOCS.rglob("*.md"),
+        *DOCS.rglob("*.py"),
+        *(ROOT / "snippets").rglob("*.py"),
+        *ROOT.glob("*.md"),
+    ]
     return sorted([*files, *(ROOT / "docs" / "theme").rglob("*.html")])
 
 

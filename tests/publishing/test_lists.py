@@ -87,5 +87,5 @@ def test_a_caption_may_quote_a_result_and_a_wrong_one_is_named(gathered, book):
 
 
 def test_an_unknown_list_is_named(gathered):
-    with pytest.raises(PublishingError, match="unknown list 'songs'; there are: .*exercises, "):
+    with pytest.raises(PublishingError, match=r"unknown list 'songs'; there are: .*exercises, "):
         lists.complete("<!-- list: songs -->", gathered())

@@ -67,7 +67,8 @@ def _address(source: str) -> str:
 SOURCES = _nav()
 """The pages' source files, in the order of the navigation."""
 NAV = [_address(source) for source in SOURCES]
-CHAPTERS = [path for path in NAV if path.count("/") == 2]
+LABS = [path for path in NAV if path.startswith("labs/")]
+CHAPTERS = [path for path in NAV if path.count("/") == 2 and path not in LABS]
 CODE = [_address(f"code/{module.path}") for module in find_modules()]
 PAGES = [*NAV, *CODE, "404.html"]
 """Every page of the site, as an address below its root; the front page is ''."""

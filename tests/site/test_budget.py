@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.site.built import CHAPTERS, NAV, load_images
+from tests.site.built import CHAPTERS, LABS, NAV, load_images
 
 KB = 1000
 LIMITS = {"all": 200 * KB, "html": 40 * KB, "javascript": 60 * KB}
 REQUESTS = 25
 TO_THE_END = 250 * KB
-"""What a reader has loaded who has read a chapter to its last figure."""
+"""What a reader has loaded who has read a chapter or a lab to its last figure."""
 
 HEADERS = 250
 """About what the headers of an answer take."""
@@ -40,7 +40,7 @@ def test_page_keeps_to_the_budget(visit, server, page):
         for kind, limit in LIMITS.items():
             total = sum(size for what, _, size in at_first if kind in ("all", what))
             assert total <= limit, f"{kind}: {total / KB:.0f} KB\n{_listing(at_first)}"
-        if page in CHAPTERS:
+        if page in CHAPTERS or page in LABS:
             load_images(tab)
             to_the_end = _loaded(server)
             total = sum(size for *_, size in to_the_end)

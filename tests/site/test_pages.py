@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.site.built import CHAPTERS, CODE, SHOWN, load_images
+from tests.site.built import CHAPTERS, CODE, LABS, SHOWN, load_images
 
 FIGURES = """() => [...document.querySelectorAll('article img')].map(image => ({
     theme: image.src.match(/#only-(light|dark)$/)?.[1],
@@ -51,7 +51,7 @@ def _figures(tab, theme: str) -> None:
             assert figure["alt"]
 
 
-@pytest.mark.parametrize("page", ["", *CHAPTERS])
+@pytest.mark.parametrize("page", ["", *CHAPTERS, *LABS])
 def test_figures_follow_the_theme(visit, page):
     with visit(color_scheme="light") as visitor:
         tab = visitor.open(page, details=True)

@@ -1,0 +1,206 @@
+"""Turn a lab's executed notebook into a page of the book, its figures and the notebook to download.
+
+The page is plain Markdown, so that the book's own pipeline makes it: explicit ids, formulas as
+MathML, figures in two themes, code in the book's colours, search. The offered notebook carries the
+same cells and outputs, without what only the book understands.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from publishing import lab_records
+from publishing.labs import Lab, LabError
+
+HEADING_ID = re.compile(r"(?m)^(#{1,6} .*?)[ \t]*\{#[\w-]+\}[ \t]*$")
+PAGE_LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:)[^)]+\)")
+TITLE = re.compile(r"(?m)^# .*$")
+CHINESE = "\u2e80-\u9fff\uff00-\uffef\u2018-\u201d\u2026"
+BROKEN_LINE = re.compile(rf"(?<=[{CHINESE}])\n(?=[{CHINESE}])")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a lab: its file name without theme, both drawings, its size in CSS pixels."""
+
+    name: str
+    svgs: dict[str, str]
+    size: tuple[int, int]
+
+
+def text(value: str | list[str]) -> str:
+    """Join a notebook's multi-line string."""
+    return value if isinstance(value, str) else "".join(value)
+
+
+def _svgs(cell: dict) -> list[str]:
+    datas = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return [text(data["image/svg+xml"]) for data in datas if "image/svg+xml" in data]
+
+
+def _size(svg: str) -> tuple[int, int]:
+    head = svg[: svg.index(">", svg.index("<svg"))]
+    width, height = (
+        float(re.search(rf'\b{side}="([\d.]+)pt"', head)[1]) for side in ("width", "height")
+    )
+    return round(width * 4 / 3), round(height * 4 / 3)
+
+
+def _dark(svg: str, colours: dict[str, str]) -> str:
+    """Return a drawing in the dark theme's colours; one pass, so that no colour changes twice."""
+    pattern = re.compile("|".join(map(re.escape, colours)) + r"(?![0-9a-f])")
+    return pattern.sub(lambda match: colours[match[0]], svg)
+
+
+def _places(lab: Lab) -> list[tuple[dict, list[Drawing]]]:
+    """Return the cells of a lab, each with its drawings, numbered from 1 through the lab."""
+    places, number = [], 0
+    colours = lab.executed["metadata"]["book"]["dark"]
+    for cell in lab.executed["cells"]:
+        drawings = []
+        for svg in _svgs(cell):
+            number += 1
+            both = {"light": svg, "dark": _dark(svg, colours)}
+            drawings.append(Drawing(f"figure_{number}", both, _size(svg)))
+        places.append((cell, drawings))
+    return places
+
+
+def drawings(lab: Lab) -> dict[str, str]:
+    """Return the lab's figures as files: `labs/race/figure_1.light.svg` → SVG."""
+    return {
+        f"{lab.path}/{drawing.name}.{theme}.svg": svg
+        for _, found in _places(lab)
+        for drawing in found
+        for theme, svg in drawing.svgs.items()
+    }
+
+
+def _figure(lab: Lab, cell: dict, drawing: Drawing) -> str:
+    """Return a figure's Markdown: both drawings and the caption.
+
+    Raises:
+        LabError: the cell has no `alt` or no `caption`.
+    """
+    for name in ("alt", "caption"):
+        if not cell["metadata"].get(name):
+            first = text(cell["source"]).partition("\n")[0]
+            raise LabError(
+                f'{lab.relative_file}: the cell that starts with "{first}" draws a figure; '
+                f'give it a text: # %% alt="..." caption="...". It has no {name}'
+            )
+    width, height = drawing.size
+    images = "\n".join(
+        f"![{cell['metadata']['alt']}]({lab.name}/{drawing.name}.{theme}.svg#only-{theme})"
+        f'{{ width="{width}" height="{height}" loading="lazy" decoding="async" }}'
+        for theme in drawing.svgs
+    )
+    return f"{images}\n/// figure-caption\n{cell['metadata']['caption']}\n///\n"
+
+
+def _fence(info: str, body: str) -> str:
+    return f"````{info}\n{body.rstrip()}\n````\n"
+
+
+def _printed(cell: dict) -> str:
+    """Return what a cell printed, and its last value unless that is a figure."""
+    parts = []
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        if output["output_type"] == "stream":
+            parts.append(text(output["text"]))
+        elif "image/svg+xml" not in data and "text/plain" in data:
+            parts.append(text(data["text/plain"]) + "\n")
+    return "".join(parts)
+
+
+def _code_cell(lab: Lab, cell: dict, found: list[Drawing]) -> str:
+    parts = [_fence("python", text(cell["source"]))]
+    if printed := _printed(cell):
+        parts.append(_fence('text title="输出"', printed))
+    return "\n".join([*parts, *(_figure(lab, cell, drawing) for drawing in found)])
+
+
+def _prose(lab: Lab, cell: dict) -> str:
+    return lab_records.fill_in(text(cell["source"]), lab.root) + "\n"
+
+
+def page(lab: Lab) -> str:
+    """Return a lab's page as Markdown, front matter first.
+
+    Raises:
+        LabError: the lab has not been run, has no front matter, or a figure has no text.
+    """
+    parts = []
+    for cell, found in _places(lab):
+        code = cell["cell_type"] == "code"
+        parts.append(_code_cell(lab, cell, found) if code else _prose(lab, cell))
+    if not parts or not parts[0].startswith("---"):
+        raise LabError(f"{lab.relative_file}: no front matter with title and description")
+    body = "\n".join(parts)
+    return TITLE.sub(lambda title: f"{title[0]}\n\n{_facts(lab)}", body, count=1) + _source(lab)
+
+
+def _facts(lab: Lab) -> str:
+    seconds = lab.executed["metadata"]["book"]["seconds"]
+    return (
+        f"实验室 · 全部代码 {max(1, round(seconds))} 秒跑完 · "
+        f"[下载笔记本]({lab.name}.ipynb){{ download }}\n{{: .page-facts }}\n"
+    )
+
+
+def _source(lab: Lab) -> str:
+    """Return the closing section: the files, and when and on what the lab last ran."""
+    book = lab.executed["metadata"]["book"]
+    names = (("torch", "torch"), ("numpy", "NumPy"), ("python", "Python"))
+    versions = "，".join(f"{label} {book['versions'][key]}" for key, label in names)
+    return (
+        "\n## 本页的代码 {#files}\n\n"
+        f"- 带输出的笔记本：[下载 `{lab.name}.ipynb`]({lab.name}.ipynb){{ download }}；"
+        f"纯脚本：[下载 `{lab.name}.py`]({lab.name}.py){{ download }}。"
+        "两个都不依赖这个仓库。\n"
+        f"- 最近一次运行：{book['date']}，{versions}，{book['machine']}，"
+        f"{book['seconds']} 秒 CPU。\n"
+    )
+
+
+def notebook(lab: Lab) -> str:
+    """Return the notebook to download: the same cells and outputs, and nothing of the book's."""
+    cells = []
+    for cell in lab.executed["cells"]:
+        if cell["cell_type"] == "raw":
+            continue
+        cell = json.loads(json.dumps(cell))
+        cell["metadata"] = {}
+        if cell["cell_type"] == "markdown":
+            cell["source"] = plain(_prose(lab, cell).rstrip("\n"))
+        cells.append(cell)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    whole = {
+        "cells": cells,
+        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
+
+
+def plain(markdown: str) -> str:
+    """Return a Markdown cell for Jupyter: no ids, no links into the book, no broken lines."""
+    markdown = HEADING_ID.sub(r"\1", markdown)
+    return BROKEN_LINE.sub("", PAGE_LINK.sub(r"\1", markdown))
+
+
+def source_text(lab: Lab) -> str:
+    """Return front matter, Markdown and code of a lab as one Markdown text, without outputs."""
+    kept = lab.recall()
+    if kept is None:
+        import jupytext  # slow to load, and an unchanged book does without
+
+        kept = jupytext.reads(lab.source, fmt="py:percent")
+    return "\n".join(
+        _fence("python", text(cell["source"]))
+        if cell["cell_type"] == "code"
+        else text(cell["source"]) + "\n"
+        for cell in kept["cells"]
+    )
