@@ -467,7 +467,7 @@ def figure_equivariance() -> Figure:
             cmap=ListedColormap(["C2", "C3"]),
             vmin=0,
             vmax=1,
-            edgecolors=plt.rcParams["legend.facecolor"],
+            edgecolors=plt.rcParams["grid.color"],
             linewidth=1,
         )
         ax.set_title(title)
