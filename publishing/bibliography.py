@@ -34,6 +34,7 @@ DOCUMENTATION = {
     "github.com",
     "images.nvidia.com",
     "inria.github.io",
+    "llmstxt.org",
     "numpy.org",
     "pandas.pydata.org",
     "pillow.readthedocs.io",

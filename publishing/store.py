@@ -246,7 +246,8 @@ def prune(modules: list[Module]) -> None:
     with contextlib.suppress(OSError), filelock.FileLock(build / "lock", timeout=0):
         made = {".ipynb", ".json", ".pickle", ".svg", ".part"}
         for file in build.rglob("*"):
-            if file.is_file() and file not in wanted and file.suffix in made:
+            ours = file.suffix in made and build / "labs" not in file.parents  # see labs.prune
+            if ours and file.is_file() and file not in wanted:
                 file.unlink(missing_ok=True)
 
 

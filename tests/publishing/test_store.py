@@ -203,6 +203,14 @@ def test_there_is_nothing_to_tidy_before_the_first_run(book):
     assert not book.build.exists()
 
 
+def test_notebooks_of_labs_are_not_the_modules_to_tidy(whole):
+    kept = whole.build / "labs" / "race.ipynb"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    store.prune(whole.modules)
+    assert kept.is_file()
+
+
 def test_what_is_kept_comes_back_under_its_own_version_only(tmp_path):
     store.keep(tmp_path, "pages.pickle", "v1", b"two\nlines")
     assert store.recall(tmp_path, "pages.pickle", "v1") == b"two\nlines"
