@@ -12,6 +12,11 @@ from markdown_it.token import Token
 from publishing import ROOT, pages, runner
 from publishing.modules import Module
 
+# As in the runner: one thread a process, and a process a core. Two processes of pytest with two
+# threads each spend half of their time waiting for one another.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # and so do the processes that tests start
+
 # Real data sets, where they lie beside the repository; tests that need them are skipped elsewhere.
 BESIDE = ROOT.parent / "shared" / "data"
 if BESIDE.is_dir():

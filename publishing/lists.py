@@ -6,6 +6,7 @@ its headings of errata are completed. Everything works on the pages' Markdown.
 
 import posixpath
 import re
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -245,10 +246,12 @@ def figures(book: Book) -> str:
             continue
         lines.append(f"## {book.name(page)} {{#{page.removesuffix('.md').replace('/', '-')}}}\n")
         lines.append(f"[读这一章]({page})\n")
+        lines.append(f'??? example "{len(shown)} 张图"\n')  # a closed box loads none of them
         for alt, folder, name, caption in shown:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(page), folder))
             caption = rebased(caption.strip(), page, book.root)
-            lines.append(f"![{alt}]({path}/{name}.svg)\n/// figure-caption\n{caption}\n///\n")
+            figure = f"![{alt}]({path}/{name}.svg)\n/// figure-caption\n{caption}\n///\n"
+            lines.append(textwrap.indent(figure, "    "))
     return "\n".join(lines)
 
 

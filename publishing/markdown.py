@@ -65,13 +65,7 @@ class Quotes(InlineProcessor):
             values = _values(self.module, match["experiment"], match["key"])
             spec = (match["format"] or ":")[1:] or None
             element.text = results.quote(values, match["part"], spec)
-            numbers = results.summary(values)
-            sd = results.quote(values, "sd", ".2g")
-            element.set(
-                "title",
-                f"experiment_{match['experiment']}：{match['key']}，"
-                f"n = {numbers['n']}，标准差 {sd}",
-            )
+            element.set("title", f"{match['experiment']}.{match['key']}，n = {len(values)}")
         except PublishingError as error:
             self.problem(str(error))
             element.text = f"‹{match['experiment']}.{match['key']}›"

@@ -22,6 +22,7 @@ def project(book: Book) -> Book:
         shutil.copytree(
             ROOT / folder, book.root / folder, ignore=shutil.ignore_patterns("__pycache__")
         )
+    book.write("docs/references.bib", "")
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     nav = "nav:\n  - index.md\n  - part/chapter.md\n\n"
     config, replaced = re.subn(r"(?ms)^nav:\n.*?\n(?=\S)", nav, config)

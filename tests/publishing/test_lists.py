@@ -1,5 +1,7 @@
 """What is gathered from the chapters is theirs, complete, and leads back to them."""
 
+import textwrap
+
 import pytest
 
 from publishing import PublishingError, lists, store
@@ -67,7 +69,8 @@ def test_the_clinic_shows_what_is_printed(gathered):
 
 def test_figures_are_shown_with_their_captions(gathered):
     page = lists.complete("<!-- list: figures -->", gathered())
-    assert "![一条直线](part/chapter/line.svg)\n/// figure-caption\n一条线。\n///" in page
+    figure = "![一条直线](part/chapter/line.svg)\n/// figure-caption\n一条线。\n///"
+    assert '??? example "1 张图"\n\n' + textwrap.indent(figure, "    ") in page
 
 
 def test_results_are_those_that_are_stored(gathered, book):

@@ -103,7 +103,7 @@ def test_a_quoted_value_is_filled_in(render, quoted, text):
 
 def test_a_value_says_where_it_comes_from(render):
     html = render("{{ noise.loss }}")
-    assert '<span class="measured" title="experiment_noise：loss，n = 3，标准差 1">' in html
+    assert '<span class="measured" title="noise.loss，n = 3">' in html
 
 
 def test_values_stand_in_the_cells_of_a_table(render):
