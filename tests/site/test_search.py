@@ -347,7 +347,7 @@ def test_definition_comes_before_what_only_uses_the_term(searching):
     for query, address in (
         ("batch normalization", f"{NORM}#forward"),
         ("MSE", f"{ERROR}#model"),
-        ("Stride", f"{TENSORS}#address"),
+        ("Stride", f"{CONVOLUTION}#size"),
     ):
         hit = searching.page.locator(".md-search-result__item a")
         results(searching, query)
