@@ -15,6 +15,7 @@ from pathlib import Path
 
 from publishing import PublishingError, bibliography, contract, downloads, pages, store
 from publishing import results as numbers
+from publishing.markdown import seeds as seeds_of
 from publishing.modules import Module, find_modules
 
 LIST = re.compile(r"(?m)^<!-- list: (\w+) -->$")
@@ -270,7 +271,9 @@ def results(book: Book) -> str:
         lines.append(f"## {book.name(page)} {{#{module.path.replace('/', '-')}}}\n")
         lines.append(f"[读这一章]({page}) · {_provenance(module, records)}\n")
         for record in records:
-            seeds = f"{len(record.seeds)} 个种子，{record.cpu_seconds:.1f} 秒"
+            seeds = (
+                f"n = {len(record.seeds)}，{seeds_of(record.seeds)}，{record.cpu_seconds:.1f} 秒"
+            )
             values = "；".join(
                 f"`{key}` {numbers.quote(values, 'mean')} ± {numbers.quote(values, 'sd')}"
                 for key, values in record.values.items()

@@ -15,7 +15,6 @@ from markdown.preprocessors import Preprocessor
 from pymdownx.snippets import SnippetMissingError
 
 from publishing import ROOT, PublishingError, store
-from publishing.markdown import seeds
 from publishing.modules import SECTION_END, SECTION_START, Module
 
 FENCE = re.compile(r"^(?P<indent>[ ]*)(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$")
@@ -258,12 +257,9 @@ def provenance(module: Module, up: str, report_url: str | None = None, colab: st
             f"- 最近一次运行：{last.date}，{versions}，{last.machine}，"
             f"{len(module.figures)} 张图、{len(module.experiments)} 个实验共 {total:.1f} 秒 CPU。"
         )
-        for record in records:
-            if record.seeds:
-                lines.append(
-                    f"- `{record.function}`：n = {len(record.seeds)}，{seeds(record.seeds)}，"
-                    f"{record.cpu_seconds:.1f} 秒。"
-                )
+        if module.experiments and (module.root / "docs" / "zh" / "results.md").is_file():
+            anchor = module.path.replace("/", "-")
+            lines.append(f"- 每个实验的种子、用时和全部数值：[全部结果]({up}results.md#{anchor})。")
     if report_url:
         lines.append(f"- 哪里不对，或者跑出来不一样：[报告这一页的错误]({report_url})。")
     return "\n".join(lines) + "\n"

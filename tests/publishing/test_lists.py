@@ -76,7 +76,7 @@ def test_figures_are_shown_with_their_captions(gathered):
 def test_results_are_those_that_are_stored(gathered, book):
     book.run()
     page = lists.complete("<!-- list: results -->", gathered())
-    assert "- **noise**（5 个种子，" in page and "`exact` 0.5 ± 0" in page
+    assert "- **noise**（n = 5，种子 0–4，" in page and "`exact` 0.5 ± 0" in page
     record = store.load(Module("part/chapter", book.root), "experiment_noise")
     assert f"{record.date}，" in page
 
