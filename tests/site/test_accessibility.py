@@ -14,7 +14,7 @@ CHECKED = [*NAV, CODE[0], "404.html"]
 # What depends on the theme or on the width; all else is the same everywhere, and asked once.
 COLOURS = ["color-contrast", "link-in-text-block"]
 CONTRAST = {"runOnly": {"type": "rule", "values": COLOURS}}
-WIDTHS = ["scrollable-region-focusable", "target-size"]
+WIDTHS = ["scrollable-region-focusable"]
 LAYOUT = {"runOnly": {"type": "rule", "values": [*COLOURS, *WIDTHS]}}
 READERS = {
     "phone": ({"width": 360, "height": 740}, {}),
