@@ -72,8 +72,7 @@ CHAPTERS = [path for path in NAV if path.count("/") == 2 and path not in LABS]
 CODE = [_address(f"code/{module.path}") for module in find_modules()]
 PAGES = [*NAV, *CODE, "404.html"]
 """Every page of the site, as an address below its root; the front page is ''."""
-SHOWN = [*NAV, CODE[0], max(CODE, key=len), "404.html"]
-"""Those that a browser opens: of the source pages, all made by one function, two."""
+
 
 BESIDE = {"book.pdf", "notes-offline.zip"}
 """Made from the finished site and published beside it: `make pdf`, `make offline`."""

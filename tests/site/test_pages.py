@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.site.built import CHAPTERS, CODE, LABS, SHOWN, load_images
+from tests.site.built import CHAPTERS, CODE, LABS, PAGES, load_images
 
 FIGURES = """() => [...document.querySelectorAll('article img')].map(image => ({
     theme: image.src.match(/#only-(light|dark)$/)?.[1],
@@ -21,7 +21,7 @@ TOO_WIDE = """width => [...document.querySelectorAll('article *')]
     .map(element => `${element.tagName} ${element.textContent.slice(0, 80)}`)"""
 
 
-@pytest.mark.parametrize("page", SHOWN)
+@pytest.mark.parametrize("page", PAGES)
 def test_page_loads_without_a_complaint(desktop, page):
     tab = desktop.open(page, details=True)
     load_images(tab)
@@ -31,7 +31,7 @@ def test_page_loads_without_a_complaint(desktop, page):
     assert sorted(ids) == sorted(set(ids))
 
 
-@pytest.mark.parametrize("page", SHOWN)
+@pytest.mark.parametrize("page", PAGES)
 def test_page_fits_a_phone(phone, page):
     tab = phone.open(page, details=True)
     for width in (360, 320):
