@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import gc
 import importlib
 import multiprocessing
 import os
@@ -57,6 +58,7 @@ def _call(pipe: Connection, job: str, *arguments) -> None:
     # Imported here, in the worker: the parent process never has to load torch.
     from publishing.worker import end_with_parent
 
+    gc.freeze()  # what the forks share is never garbage; collecting would look at it, and copy it
     end_with_parent()
     module, _, function = job.partition(":")
     pipe.send(getattr(importlib.import_module(module), function)(*arguments))

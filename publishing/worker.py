@@ -23,9 +23,20 @@ torch.set_num_threads(1)
 # The first optimizer of a process imports torch._dynamo, 3 s of CPU: once here, not in every fork.
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 # So do the libraries that only some chapters use; an environment may lack them.
-for library in ("pandas", "sklearn.datasets"):
+for library in ("pandas", "sklearn.datasets", "torchvision"):
     with contextlib.suppress(ImportError):
         importlib.import_module(library)
+
+
+def _any_figure() -> figures.Figure:
+    figure = figures.Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1])
+    axes.set(title="text", xlabel=r"$\alpha_1$")
+    return figure
+
+
+figures.draw(_any_figure, "light")  # the first of a process looks for fonts, learns to read TeX
 gc.enable()
 
 DEFAULT_SEEDS = range(5)

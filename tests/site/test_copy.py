@@ -39,26 +39,30 @@ def _copy(tab, block) -> str:
     raise AssertionError("nothing was copied")
 
 
-def test_every_block_has_one_button_and_says_that_it_copied(visit):
+@pytest.fixture(scope="module")
+def copying(visit):
     with visit(permissions=["clipboard-read", "clipboard-write"]) as visitor:
-        tab = visitor.open(CHAPTERS[0], details=True)
-        buttons = tab.locator("button[data-md-type=copy]")
-        assert buttons.count() == tab.locator("pre > code").count() > 10
-        buttons.first.focus()
-        tab.keyboard.press("Enter")
-        tab.wait_for_selector("[role=status].md-dialog--active:has-text('已复制')")
+        yield visitor
+
+
+def test_every_block_has_one_button_and_says_that_it_copied(copying):
+    tab = copying.open(CHAPTERS[0], details=True)
+    buttons = tab.locator("button[data-md-type=copy]")
+    assert buttons.count() == tab.locator("pre > code").count() > 10
+    buttons.first.focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("[role=status].md-dialog--active:has-text('已复制')")
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
-def test_copied_code_is_the_module_section_and_runs(visit, page):
+def test_copied_code_is_the_module_section_and_runs(copying, page):
     wanted = _included(page)[:2]
-    with visit(permissions=["clipboard-read", "clipboard-write"]) as visitor:
-        tab = visitor.open(page, details=True)
-        copied = []
-        for fence in wanted:
-            head = expand(fence).strip().splitlines()[0]
-            blocks = tab.locator("article .language-python").filter(has_text=head.partition("#")[0])
-            copied.append(_copy(tab, blocks.first))
+    tab = copying.open(page, details=True)
+    copied = []
+    for fence in wanted:
+        head = expand(fence).strip().splitlines()[0]
+        blocks = tab.locator("article .language-python").filter(has_text=head.partition("#")[0])
+        copied.append(_copy(tab, blocks.first))
     for fence, text in zip(wanted, copied, strict=True):
         names = [name.partition(":")[2] for name in fence.included]
         section = "\n".join(_section(page, name) for name in names)
