@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help serve site pdf offline test bench lighthouse lock clean
+.PHONY: help serve site pdf offline test bench lighthouse validate lock clean
 
 help:
 	@echo "make serve   build what is missing and serve the book on http://127.0.0.1:8000/"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run every test"
 	@echo "make bench   measure the budgets beside their yardsticks"
 	@echo "make lighthouse  measure typical pages in a browser; needs Node.js and Chromium"
+	@echo "make validate  check every page's HTML; needs Node.js and Java"
 	@echo "make lock    resolve requirements.in into requirements.txt"
 	@echo "make clean   delete what was made"
 
@@ -48,6 +49,10 @@ bench: $(STAMP)
 
 lighthouse: $(STAMP)
 	$(BIN)/python -m tests.site.lighthouse
+
+validate: site
+	npm_config_ignore_scripts=true npx --yes vnu-jar@26.9.27 --errors-only --skip-non-html site
+	@echo "every page is valid HTML"
 
 lock:
 	uv pip compile --universal --python-version 3.11 --no-header requirements.in -o requirements.txt

@@ -36,6 +36,20 @@ REPAIRS = {
     "empty table header": Repair(re.compile(r"<th([^>]*)></th>"), r"<td\1></td>"),
     # vnu: a tabindex is a number.
     "label with an empty tabindex": Repair(re.compile(r'(<label [^>]*?) tabindex=""'), r"\1"),
+    # vnu: nothing completes a checkbox.
+    "checkbox with autocomplete": Repair(
+        re.compile(r'(<input [^>]*type="checkbox"[^>]*) autocomplete="off"'), r"\1"
+    ),
+    # vnu: a page without sections has no box to open its table of contents with.
+    "label of a box that is not there": Repair(
+        re.compile(r'\A((?!.*id="__toc").*?<label class="md-nav__title") for="__toc"', re.S),
+        r"\1",
+    ),
+    # vnu knows this attribute on <mstyle> alone, MathML Core on every element.
+    "script level on a letter or number": Repair(
+        re.compile(r"<(m[ino])( scriptlevel=\"\d\")>([^<]*)</\1>"),
+        r"<mstyle\2><\1>\3</\1></mstyle>",
+    ),
     # Temml sets \bar with U+203E, which Latin Modern Math lacks; its macron is the same stroke.
     "bar accent that the font lacks": Repair(
         re.compile("(<mo [^>]*>)\u203e</mo>"),
