@@ -29,8 +29,10 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @pytest.fixture(autouse=True)
-def fixed_seed() -> None:
+def fresh_torch() -> None:
+    """Start every test from the same seed, and with what `torch.compile` may have turned off."""
     torch.manual_seed(0)
+    torch.distributions.Distribution.set_default_validate_args(True)
 
 
 @pytest.fixture(autouse=True)

@@ -45,15 +45,24 @@ new MutationObserver(changes => {
   }
 }).observe(article, { childList: true, subtree: true })
 
-// Copying. The theme's own buttons make the browser lay the page out once for each of them.
+// Copying. The theme's own buttons make the browser lay the page out once for each of them; these
+// come when their block comes near the screen, for all at once would hold up the page as well.
 function addCopyButtons() {
   const template = document.createElement("template")
   template.innerHTML =
     '<div class="md-code__nav"><button type="button" class="md-code__button" data-md-type="copy"' +
     ' title="复制" aria-label="复制"></button></div>'
-  for (const code of article.querySelectorAll("pre > code")) {
-    code.before(template.content.cloneNode(true))
-  }
+  const near = new IntersectionObserver(
+    entries => {
+      for (const { isIntersecting, target: code } of entries) {
+        if (!isIntersecting) continue
+        near.unobserve(code)
+        code.before(template.content.cloneNode(true))
+      }
+    },
+    { rootMargin: "200% 0px" } // far enough for whoever tabs from link to link
+  )
+  for (const code of article.querySelectorAll("pre > code")) near.observe(code)
   const dialog = document.querySelector(".md-dialog")
   dialog.setAttribute("role", "status")
   let fading
@@ -166,8 +175,13 @@ function addProgress() {
   showProgress()
 }
 
-try {
-  addProgress()
-} catch {
-  // Storage is blocked: the book reads as well without it.
-}
+// After the page stands: marks may come late, text may not.
+addEventListener("load", () =>
+  setTimeout(() => {
+    try {
+      addProgress()
+    } catch {
+      // Storage is blocked: the book reads as well without it.
+    }
+  })
+)

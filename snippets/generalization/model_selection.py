@@ -387,7 +387,7 @@ def figure_splits() -> Figure:
     for row, shares in enumerate(((60, 20, 20), (98, 1, 1))):
         left = 0
         for share, color in zip(shares, ("C0", "C1", "C3"), strict=True):
-            ax.barh(row, share, left=left, height=0.5, color=color, alpha=0.8)
+            ax.barh(row, share, left=left, height=0.5, color=color, alpha=0.4)
             left += share
     for x, name in ((30, "training"), (70, "validation"), (90, "test")):
         ax.text(x, -0.45, name, ha="center", va="center")
@@ -406,10 +406,10 @@ def figure_folds() -> Figure:
     for row in range(5):
         for part in range(5):
             color = "C1" if part == row else "C0"
-            ax.barh(row, 0.94, left=part, height=0.8, color=color, alpha=0.8)
+            ax.barh(row, 0.94, left=part, height=0.8, color=color, alpha=0.4)
             if part == row:
                 ax.text(part + 0.47, row, "valid.", ha="center", va="center")
-    ax.barh(2, 1.1, left=5.3, height=4.8, color="C3", alpha=0.8)
+    ax.barh(2, 1.1, left=5.3, height=4.8, color="C3", alpha=0.4)
     ax.text(5.85, 2, "test", ha="center", va="center")
     ax.set(xlabel="the samples, shuffled once", ylabel="training run", ylim=(4.6, -0.6))
     ax.set_xticks([])

@@ -613,7 +613,7 @@ def figure_ring() -> "Figure":
             for chunk in range(4):
                 held = int(traces[rank, step, chunk])
                 ax.add_patch(
-                    plt.Rectangle((chunk, rank), 1, 1, facecolor="C0", alpha=(held - 1) * 0.22)
+                    plt.Rectangle((chunk, rank), 1, 1, facecolor="C0", alpha=(held - 1) * 0.14)
                 )
                 ax.text(chunk + 0.5, rank + 0.52, held, ha="center", va="center")
         ax.set(xlim=(0, 4), ylim=(4, 0), aspect="equal", xticks=[], yticks=[])

@@ -53,6 +53,7 @@ FAULTS = {
     "empty figure": (FIGURE, "pass", "the figure is empty"),
     "wide figure": (FIGURE, "ax.plot([1]); fig.set_figwidth(7)", "the figure is 7.0 in wide"),
     "Chinese text": (FIGURE, "ax.plot([1]); ax.set_title('损失')", "must not be Chinese: '损失'"),
+    "faint text": (FIGURE, "ax.plot([1]); ax.set_title('hint', color='0.7')", "a contrast of 2.1"),
     "no figure": (FIGURE, "return None", "returned NoneType, expected a matplotlib Figure"),
     "axes": (FIGURE, "return ax", "returned Axes, expected a matplotlib Figure"),
 }

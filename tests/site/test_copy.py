@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from publishing.modules import SECTION_END, SECTION_START, Module
 from publishing.pages import Fence, expand, fences
@@ -47,8 +48,11 @@ def copying(visit):
 
 def test_every_block_has_one_button_and_says_that_it_copied(copying):
     tab = copying.open(CHAPTERS[0], details=True)
-    buttons = tab.locator("button[data-md-type=copy]")
-    assert buttons.count() == tab.locator("pre > code").count() > 10
+    buttons, blocks = tab.locator("button[data-md-type=copy]"), tab.locator("pre > code")
+    for block in blocks.all():  # a button comes when its block comes near the screen
+        block.scroll_into_view_if_needed()
+        expect(block.locator("xpath=..").locator(buttons)).to_have_count(1)
+    assert blocks.count() > 10
     buttons.first.focus()
     tab.keyboard.press("Enter")
     tab.wait_for_selector("[role=status].md-dialog--active:has-text('已复制')")
