@@ -15,18 +15,27 @@ import tempfile
 import threading
 from pathlib import Path
 
-from tests.site.built import CHAPTERS, CHROMIUM, CHROMIUM_FLAGS, NAV, Server, build, file_of
+from tests.site.built import (
+    CHAPTERS,
+    CHROMIUM,
+    CHROMIUM_FLAGS,
+    LABS,
+    NAV,
+    Server,
+    build,
+    file_of,
+)
 
 LIGHTHOUSE = "lighthouse@12.8.2"
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
 
 
 def typical(site: Path) -> list[str]:
-    """Return the front page, two chapters, the page with most formulas and the longest page."""
+    """Return the front page, two chapters, a lab, the page with most formulas, the longest."""
     texts = {page: file_of(site, page).read_text(encoding="utf-8") for page in NAV}
     formulas = max(texts, key=lambda page: texts[page].count("<math"))
     longest = max(texts, key=lambda page: len(texts[page]))
-    chosen = ["", "linear/gradient_descent/", CHAPTERS[-1], formulas, longest]
+    chosen = ["", "linear/gradient_descent/", CHAPTERS[-1], LABS[0], formulas, longest]
     return list(dict.fromkeys(chosen))
 
 
