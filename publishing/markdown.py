@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from markdown import Extension, Markdown
 from markdown.inlinepatterns import InlineProcessor
+from markdown.postprocessors import Postprocessor
 from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 from markdown.util import AtomicString
@@ -317,6 +318,25 @@ class Abbreviations(Treeprocessor):
         return link
 
 
+class CodeNotes(Postprocessor):
+    """Number the notes in a block of code, `# (1)!`, whose text is the list below it.
+
+    The theme makes bubbles of them in the browser, and lays the page out four times for each. A
+    list is there at once, without a script, on paper as well.
+    """
+
+    BLOCK = re.compile(r"(<pre>(?:(?!</pre>).)*</pre></div>\s*)<ol>", re.S)
+    MARK = re.compile(r'[ \t]*<span class="c1"># \((\d+)\)!</span>')
+
+    def run(self, text: str) -> str:
+        return self.BLOCK.sub(self._numbered, text)
+
+    def _numbered(self, match: re.Match) -> str:
+        # The number is an attribute, so that it is not copied with the code.
+        block, marks = self.MARK.subn(r'<span class="code-note" data-note="\1"></span>', match[1])
+        return f'{block}<ol class="code-notes">' if marks else match[0]
+
+
 class PublishingExtension(Extension):
     """All of the above; see the module's docstring for the settings."""
 
@@ -334,4 +354,6 @@ class PublishingExtension(Extension):
         md.treeprocessors.register(JoinChineseLines(md), "publishing-lines", 9)
         short = Abbreviations(md, self.settings["abbreviations"], self.settings["glossary"])
         md.treeprocessors.register(short, "publishing-abbreviations", 8)
+        # After the blocks of code have been put back (30).
+        md.postprocessors.register(CodeNotes(md), "publishing-code-notes", 5)
         ResultsExtension(module, problem).extendMarkdown(md)

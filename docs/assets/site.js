@@ -22,18 +22,11 @@ const sizes = new ResizeObserver(entries => {
   }
 })
 
-// The theme's script wraps tables, and gives each note in the code a link without a name.
-const MENDS = {
-  ".md-typeset__scrollwrap": box => sizes.observe(box),
-  ".md-annotation__index": link =>
-    link.setAttribute("aria-label", `注释 ${link.firstElementChild.dataset.mdAnnotationId}`),
-}
-
+// The theme's script wraps tables.
 function mend(root) {
-  for (const [selector, change] of Object.entries(MENDS)) {
-    if (root.matches(selector)) change(root)
-    else root.querySelectorAll(selector).forEach(change)
-  }
+  const wraps = ".md-typeset__scrollwrap"
+  if (root.matches(wraps)) sizes.observe(root)
+  else for (const box of root.querySelectorAll(wraps)) sizes.observe(box)
 }
 
 const article = document.querySelector("article")
@@ -68,8 +61,7 @@ function addCopyButtons() {
   let fading
   article.addEventListener("click", async ({ target }) => {
     if (!target.matches(".md-code__button")) return
-    const code = target.closest("pre").querySelector("code").cloneNode(true)
-    for (const note of code.querySelectorAll(".md-annotation")) note.remove()
+    const code = target.closest("pre").querySelector("code")
     await navigator.clipboard.writeText(code.textContent.trimEnd())
     dialog.firstElementChild.textContent = "已复制"
     dialog.classList.add("md-dialog--active")

@@ -282,3 +282,29 @@ def test_abbreviation_explained_by_its_sentence_needs_nothing(render):
 def test_abbreviations_inside_and_after_other_marks(render):
     html = render("**先 MSE** 后 SGD。")
     assert html == f"<p><strong>先 {MSE}</strong> 后 {SGD}。</p>"
+
+
+NOTED = "```python\nx = 1  # (1)!\ny = 2\n```\n"
+
+
+def test_notes_of_the_code_are_numbers_that_are_not_copied(render):
+    html = render(NOTED + "\n1. 注 $a$\n")
+    assert render.problems == []
+    assert '<span class="code-note" data-note="1"></span>\n' in html
+    assert '<ol class="code-notes">' in html
+    code = re.search(r"<code>(.*?)</code>", html, re.S)[1]
+    assert re.sub(r"<[^>]+>", "", code) == "x = 1\ny = 2\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        NOTED + "\n文字\n\n1. 列表\n",  # nothing says that the list is the notes'
+        NOTED.replace("  # (1)!", "") + "\n1. 列表\n",
+        NOTED.replace(" (1)!", " (N, 1)") + "\n1. 列表\n",
+    ],
+)
+def test_a_list_that_is_not_notes_stays_a_list(render, source):
+    html = render(source)
+    assert "code-note" not in html
+    assert "<ol>" in html

@@ -177,6 +177,18 @@ def test_every_chapter_has_figures_in_both_themes(soup):
         assert len(light) == len(dark) > 0, page
 
 
+@pytest.mark.parametrize("page", NAV)
+def test_every_note_of_the_code_has_its_text_below(soup, page):
+    for notes in soup(page).find_all("ol", class_="code-notes"):
+        marks = notes.find_previous("pre").find_all(class_="code-note")
+        wanted = [
+            str(number) for number in range(1, len(notes.find_all("li", recursive=False)) + 1)
+        ]
+        assert sorted({mark["data-note"] for mark in marks}, key=int) == wanted, notes
+    for code in soup(page).select("pre code"):
+        assert not re.search(r"# \(\d+\)!", code.get_text()), code
+
+
 # Formulas
 
 
