@@ -337,7 +337,7 @@ def figure_confusion() -> Figure:
     shades = torch.zeros(10, 10, 4)
     for i in range(10):
         for j in range(10):
-            share = 0.25 if i == j else min(counts[i, j].item() / 70, 0.43)
+            share = 0.25 if i == j else 0.43 * min(counts[i, j].item() / 30, 1.0)
             shades[i, j] = torch.tensor(to_rgba("C2" if i == j else "C3", share))
             if counts[i, j] > 0:
                 ax.text(j, i, str(counts[i, j].item()), ha="center", va="center")

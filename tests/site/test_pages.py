@@ -65,6 +65,22 @@ def test_figures_follow_the_theme(desktop, page):
     assert desktop.complaints == []
 
 
+@pytest.mark.parametrize(
+    ("first", "button", "then"), [("light", "深", "dark"), ("dark", "浅", "light")]
+)
+def test_the_system_chooses_the_theme_until_the_reader_does(visit, first, button, then):
+    with visit(color_scheme=first) as visitor:
+        tab = visitor.open(CHAPTERS[0])
+        load_images(tab)
+        _figures(tab, first)
+        tab.click(f"label[title='切换到{button}色']")
+        for page in (CHAPTERS[0], CHAPTERS[1]):
+            load_images(tab)
+            _figures(tab, then)
+            tab = visitor.open(page)
+        assert visitor.complaints == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_paper_is_white_and_holds_everything(visit, scheme):
     with visit(color_scheme=scheme, reduced_motion="reduce") as visitor:
