@@ -18,9 +18,11 @@ if str(ROOT) not in sys.path:  # a bare `mkdocs` does not look in its working di
     sys.path.insert(0, str(ROOT))
 
 import material.plugins.search.plugin as material_search  # noqa: E402
+import mkdocs_jupyter.config as mkdocs_jupyter  # noqa: E402
 from mkdocs.exceptions import PluginError  # noqa: E402
 from mkdocs.plugins import event_priority  # noqa: E402
 from mkdocs.structure.files import File  # noqa: E402
+from mkdocs.structure.pages import Page  # noqa: E402
 
 from publishing import (  # noqa: E402
     PublishingError,
@@ -48,6 +50,8 @@ log = logging.getLogger("mkdocs.hooks.publishing")
 # Material segments Chinese with jieba wherever that happens to be installed. The index must not
 # depend on the machine, and the search tests pass without it.
 material_search.jieba = None
+
+mkdocs_jupyter.settings.templates_dir = str(lab_pages.TEMPLATES)
 
 
 class RememberingIndex(material_search.SearchIndex):
@@ -77,6 +81,8 @@ class RememberingIndex(material_search.SearchIndex):
 material_search.SearchIndex = RememberingIndex
 
 _modules: dict[str, Module] = {}
+_labs: dict[str, labs.Lab] = {}  # by source path
+_lab_texts: dict[str, str] = {}  # their pages' Markdown, by source path
 _definitions: dict[tuple[str, str], list[str]] = {}  # of the glossary: page, anchor → terms
 _serving: list[str] = []  # the command, if it is `mkdocs serve`
 
@@ -120,14 +126,23 @@ _finished: dict[str, tuple[str, str]] = {}  # a page before and after `on_post_p
 _complaints = Complaints(logging.WARNING)
 logging.getLogger("mkdocs").addHandler(_complaints)
 
-RENDERERS = ("mkdocs", "mkdocs-material", "Markdown", "pymdown-extensions", "Pygments")
+RENDERERS = (
+    "mkdocs",
+    "mkdocs-material",
+    "mkdocs-jupyter",
+    "nbconvert",
+    "Markdown",
+    "pymdown-extensions",
+    "Pygments",
+)
 
 
 @cache
 def _rendering_version() -> str:
     """Name what a page's HTML depends on beside the book: the programs that make it."""
     digest = sha256(repr([python_version(), *map(version, RENDERERS)]).encode())
-    for file in sorted((ROOT / "publishing").glob("*.py")):
+    ours = [*(ROOT / "publishing").glob("*.py"), *lab_pages.TEMPLATES.rglob("*.j2")]
+    for file in sorted(ours):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -270,11 +285,37 @@ def _with_labs(files, config):
     found = labs.find_labs()
     labs.bring_up_to_date(found, log.info)
     labs.prune(found)
+    _labs.clear()
+    _lab_texts.clear()
     for lab in found:
-        made = {f"{lab.path}.md": lab_pages.page(lab), f"{lab.path}.ipynb": lab_pages.notebook(lab)}
-        for path, content in (made | lab_pages.drawings(lab)).items():
+        page = File.generated(config, f"{lab.path}.md", abs_src_path=str(lab.printed_file))
+        _labs[page.src_uri] = lab
+        _lab_texts[page.src_uri] = lab_pages.page(lab)
+        files.append(page)
+        made = {f"{lab.path}.ipynb": lab_pages.notebook(lab)} | lab_pages.drawings(lab)
+        for path, content in made.items():
             files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_read_source(page, config):
+    return _lab_texts.get(page.file.src_uri)
+
+
+def _lab_renderer(page, lab: labs.Lab):
+    """Return how a lab is rendered: prose by the site's Markdown, its cells by mkdocs-jupyter."""
+    render_notebook = page.render  # as mkdocs-jupyter has set it for this page
+
+    def render(config, files):
+        Page.render(page, config, files)
+        contents = page.toc
+        notebook = lab_pages.printed(lab, page.content)
+        store.write_atomically(lab.printed_file, notebook.encode())
+        render_notebook(config, files)
+        page.content = lab_pages.without_style(page.content)
+        page.toc = contents
+
+    return render
 
 
 def _nav_pages(nav) -> Iterator[str]:
@@ -332,8 +373,9 @@ def _structured_data(page, config, nav) -> str:
 def on_page_markdown(markdown, page, config, files):
     problem = _problem(page)
     src = page.file.src_uri
-    if src.startswith("labs/") and config.repo_url and config.edit_uri:
-        script = f"{config.edit_uri}{src.removesuffix('.md')}.py"
+    lab = _labs.get(src)
+    if lab is not None and config.repo_url and config.edit_uri:
+        script = f"{config.edit_uri}{lab.path}.py"
         page.edit_url = f"{config.repo_url.rstrip('/')}/{script}"
     up = "../" * src.count("/")
     book = config.extra["book"]
@@ -373,6 +415,8 @@ def on_page_markdown(markdown, page, config, files):
     page.restored = kept is not None and kept["key"] == page.key
     if page.restored:
         page.render = lambda config, files: _restore(page, kept, files)
+    elif lab is not None:
+        page.render = _lab_renderer(page, lab)
     return markdown
 
 

@@ -1,13 +1,17 @@
 """Turn a lab's executed notebook into a page of the book, its figures and the notebook to download.
 
-The page is plain Markdown, so that the book's own pipeline makes it: explicit ids, formulas as
-MathML, figures in two themes, code in the book's colours, search. The offered notebook carries the
-same cells and outputs, without what only the book understands.
+Prose and figures are Markdown, so that the book's own pipeline makes them: explicit ids, formulas
+as MathML, figures in two themes, numbered captions, search. Code cells and what they printed are
+left to mkdocs-jupyter: `page` marks their places, `printed` is the notebook that it renders. The
+offered notebook carries the same cells and outputs, without what only the book understands.
 """
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 
 from publishing import lab_records
 from publishing.labs import Lab, LabError
@@ -15,6 +19,10 @@ from publishing.labs import Lab, LabError
 HEADING_ID = re.compile(r"(?m)^(#{1,6} .*?)[ \t]*\{#[\w-]+\}[ \t]*$")
 PAGE_LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:)[^)]+\)")
 TITLE = re.compile(r"(?m)^# .*$")
+TEMPLATES = Path(__file__).parent / "templates"
+"""mkdocs-jupyter's templates: a cell in the book's markup."""
+
+CELL = re.compile(r'<div data-cell="(\d+)-\w+"></div>')
 CHINESE = "\u2e80-\u9fff\uff00-\uffef\u2018-\u201d\u2026"
 BROKEN_LINE = re.compile(rf"(?<=[{CHINESE}])\n(?=[{CHINESE}])")
 
@@ -102,23 +110,11 @@ def _fence(info: str, body: str) -> str:
     return f"````{info}\n{body.rstrip()}\n````\n"
 
 
-def _printed(cell: dict) -> str:
-    """Return what a cell printed, and its last value unless that is a figure."""
-    parts = []
-    for output in cell["outputs"]:
-        data = output.get("data", {})
-        if output["output_type"] == "stream":
-            parts.append(text(output["text"]))
-        elif "image/svg+xml" not in data and "text/plain" in data:
-            parts.append(text(data["text/plain"]) + "\n")
-    return "".join(parts)
-
-
-def _code_cell(lab: Lab, cell: dict, found: list[Drawing]) -> str:
-    parts = [_fence("python", text(cell["source"]))]
-    if printed := _printed(cell):
-        parts.append(_fence('text title="输出"', printed))
-    return "\n".join([*parts, *(_figure(lab, cell, drawing) for drawing in found)])
+def _code_cell(lab: Lab, number: int, cell: dict, found: list[Drawing]) -> str:
+    # With a hash of the cell, so that the page's text changes whenever the cell does.
+    digest = hashlib.sha256(json.dumps([cell["source"], cell["outputs"]]).encode()).hexdigest()
+    mark = f'<div data-cell="{number}-{digest[:16]}"></div>\n'
+    return "\n".join([mark, *(_figure(lab, cell, drawing) for drawing in found)])
 
 
 def _prose(lab: Lab, cell: dict) -> str:
@@ -126,15 +122,15 @@ def _prose(lab: Lab, cell: dict) -> str:
 
 
 def page(lab: Lab) -> str:
-    """Return a lab's page as Markdown, front matter first.
+    """Return a lab's page as Markdown, front matter first, with a mark for each code cell.
 
     Raises:
         LabError: the lab has not been run, has no front matter, or a figure has no text.
     """
     parts = []
-    for cell, found in _places(lab):
+    for number, (cell, found) in enumerate(_places(lab)):
         code = cell["cell_type"] == "code"
-        parts.append(_code_cell(lab, cell, found) if code else _prose(lab, cell))
+        parts.append(_code_cell(lab, number, cell, found) if code else _prose(lab, cell))
     if not parts or not parts[0].startswith("---"):
         raise LabError(f"{lab.relative_file}: no front matter with title and description")
     body = "\n".join(parts)
@@ -164,6 +160,38 @@ def _source(lab: Lab) -> str:
     )
 
 
+def printed(lab: Lab, html: str) -> str:
+    """Return the notebook that mkdocs-jupyter renders: a page's HTML, a code cell at each mark.
+
+    Args:
+        lab: the lab.
+        html: what the site's Markdown made of `page(lab)`.
+    """
+    cells = []
+    for part, number in zip_longest(CELL.split(html)[::2], CELL.findall(html)):
+        raw = {"cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": part}
+        cells.append(raw)
+        if number:
+            cell = lab.executed["cells"][int(number)]
+            cells.append(cell | {"metadata": {}, "outputs": _texts(cell)})
+    return _written([cell | {"id": f"part-{place}"} for place, cell in enumerate(cells)])
+
+
+def _texts(cell: dict) -> list[dict]:
+    """Return what a cell printed, and its last value unless that is a figure."""
+    return [
+        output
+        for output in cell["outputs"]
+        if output["output_type"] == "stream"
+        or ("image/svg+xml" not in output["data"] and "text/plain" in output["data"])
+    ]
+
+
+def without_style(html: str) -> str:
+    """Return what mkdocs-jupyter made without the style sheet that it puts at the end."""
+    return html.rpartition("<style>")[0]
+
+
 def notebook(lab: Lab) -> str:
     """Return the notebook to download: the same cells and outputs, and nothing of the book's."""
     cells = []
@@ -175,6 +203,10 @@ def notebook(lab: Lab) -> str:
         if cell["cell_type"] == "markdown":
             cell["source"] = plain(_prose(lab, cell).rstrip("\n"))
         cells.append(cell)
+    return _written(cells)
+
+
+def _written(cells: list[dict]) -> str:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     whole = {
         "cells": cells,

@@ -67,6 +67,11 @@ class Lab:
     def kept_name(self) -> str:
         return f"{self.path}.ipynb"
 
+    @property
+    def printed_file(self) -> Path:
+        """The notebook that mkdocs-jupyter renders; see `lab_pages.printed`."""
+        return store.build_folder(self.root) / "labs" / "printed" / f"{self.name}.ipynb"
+
     def kept(self) -> dict | None:
         """Return what was kept of an earlier run of any script under today's versions."""
         body = store.recall(self.root, self.kept_name, _key())
@@ -289,6 +294,6 @@ def bring_up_to_date(labs: list[Lab], report: Callable[[str], None] = lambda lin
 def prune(labs: list[Lab], root: Path = ROOT) -> None:
     """Delete the kept notebooks of labs that are no more."""
     wanted = {lab.kept_name for lab in labs}
-    for file in (store.build_folder(root) / "labs").glob("*.ipynb"):
+    for file in (store.build_folder(root) / "labs").rglob("*.ipynb"):
         if f"labs/{file.name}" not in wanted:
             file.unlink(missing_ok=True)

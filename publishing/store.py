@@ -7,6 +7,7 @@
 .build/<part>/<chapter>/cells.outputs.json  what its cells gave
 .build/downloads/                           the book to take away: zip, plain text
 .build/labs/<name>.ipynb                    a lab's notebook as it was executed
+.build/labs/printed/<name>.ipynb            the same as mkdocs-jupyter renders it
 .build/formulas.json                        the book's formulas as MathML
 .build/pages.pickle                         the pages as they were last rendered
 .build/cards.pickle                         the chapters' cards for other sites

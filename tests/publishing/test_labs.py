@@ -3,44 +3,17 @@
 import json
 from pathlib import Path
 
+import mkdocs_jupyter.config
 import pytest
+from bs4 import BeautifulSoup
+from mkdocs_jupyter.convert import nb2html
 
 from publishing import PublishingError, contract, lab_pages, labs, store
 from publishing.labs import Lab, LabError
-
-SCRIPT = """\
-# ---
-# title: 小实验
-# description: 一个实验的最小样子。
-# ---
-
-# %% [markdown]
-# # 小实验 {#small}
-#
-# 见[那一章](../part/chapter.md)和
-# 公式 $x^2$。
-
-# %%
-import os
-from pathlib import Path
-
-print("DATA_DIR" in os.environ, list(Path().iterdir()))
-
-# %% alt="一条线" caption="一条直线。"
-import matplotlib.pyplot as plt
-
-plt.plot([0, 1], [0, 1])
-plt.show()
-
-# %%
-6 * 7
-
-# %% [markdown]
-# ## 接着试 {#next}
-"""
+from tests.publishing.tiny import LAB
 
 
-def write(root: Path, script: str = SCRIPT) -> Lab:
+def write(root: Path, script: str = LAB) -> Lab:
     lab = Lab("small", root)
     lab.file.parent.mkdir(parents=True, exist_ok=True)
     lab.file.write_text(script, encoding="utf-8")
@@ -57,8 +30,22 @@ def small(tmp_path_factory) -> Lab:
     return lab
 
 
-def test_lab_runs_in_an_empty_folder_without_the_data_sets(small, monkeypatch):
-    assert "False []" in lab_pages.page(small)
+def shown(lab: Lab, folder: Path) -> str:
+    """Return a lab's cells as mkdocs-jupyter renders them, its prose still Markdown."""
+    folder.joinpath("small.ipynb").write_text(lab_pages.printed(lab, lab_pages.page(lab)), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mkdocs_jupyter.config.settings, "templates_dir", str(lab_pages.TEMPLATES))
+        html = nb2html(str(folder / "small.ipynb"), custom_mathjax_url="about:blank")
+    return lab_pages.without_style(html)
+
+
+@pytest.fixture(scope="module")
+def small_page(small, tmp_path_factory) -> BeautifulSoup:
+    return BeautifulSoup(shown(small, tmp_path_factory.mktemp("printed")), "lxml")
+
+
+def test_lab_runs_in_an_empty_folder_without_the_data_sets(small_page):
+    assert small_page.select_one(".language-text").text.strip() == "输出False []"
 
 
 def test_second_run_does_nothing(small, monkeypatch):
@@ -71,12 +58,12 @@ def test_new_wording_runs_nothing(tmp_path, small, monkeypatch):
     kept = store.build_folder(tmp_path) / small.kept_name
     kept.parent.mkdir(parents=True)
     kept.write_bytes((store.build_folder(small.root) / small.kept_name).read_bytes())
-    lab = write(tmp_path, SCRIPT.replace("一条直线。", "一条斜线。").replace("# 见", "# 请见"))
+    lab = write(tmp_path, LAB.replace("一条直线。", "一条斜线。").replace("# 见", "# 请见"))
     assert lab.recall() is None
     monkeypatch.setattr(labs, "execute", lambda lab: pytest.fail("ran"))
     labs.bring_up_to_date([lab])
-    page = lab_pages.page(lab)
-    assert "一条斜线。" in page and "请见" in page and "\n42\n" in page
+    page = shown(lab, tmp_path)
+    assert "一条斜线。" in page and "请见" in page and ">42\n</code>" in page
 
 
 @pytest.mark.parametrize("damage", ["edit", "truncate", "delete"])
@@ -88,7 +75,7 @@ def test_changed_script_and_damaged_notebook_are_stale(tmp_path, small, damage):
     kept.write_bytes(body)
     assert lab.recall()
     if damage == "edit":
-        lab = write(tmp_path, SCRIPT.replace("6 * 7", "6 * 8"))
+        lab = write(tmp_path, LAB.replace("6 * 7", "6 * 8"))
     elif damage == "truncate":
         kept.write_bytes(body[:-10])
     else:
@@ -98,14 +85,49 @@ def test_changed_script_and_damaged_notebook_are_stale(tmp_path, small, damage):
         lab_pages.page(lab)
 
 
-def test_page_is_markdown_with_outputs_figures_and_files(small):
+def test_prose_and_figures_are_markdown(small):
     page = lab_pages.page(small)
     assert page.startswith("---\ntitle: 小实验\n")
     assert "# 小实验 {#small}\n" in page and "公式 $x^2$" in page
-    assert '````text title="输出"\n42\n````' in page
     assert "![一条线](small/figure_1.light.svg#only-light){ width=" in page
     assert "/// figure-caption\n一条直线。\n///" in page
-    assert "[下载 `small.ipynb`](small.ipynb)" in page and "Figure size" not in page
+    assert "[下载 `small.ipynb`](small.ipynb)" in page
+
+
+@pytest.mark.parametrize("part", ["source", "outputs"])
+def test_text_of_a_page_changes_with_its_cells(small, part):
+    # What is rendered is kept under the page's text.
+    changed = Lab("small", small.root)
+    changed.__dict__["executed"] = json.loads(json.dumps(small.executed))
+    assert lab_pages.page(changed) == lab_pages.page(small)
+    changed.executed["cells"][-2][part] = [] if part == "outputs" else "6 * 8"
+    assert lab_pages.page(changed) != lab_pages.page(small)
+
+
+def test_cells_are_shown_once_in_their_places_in_the_markup_of_the_book(small, small_page):
+    blocks = small_page.select(".highlight > pre > code")
+    cells = [cell for cell in small.executed["cells"] if cell["cell_type"] == "code"]
+    first, figure, last = (cell["source"].strip() for cell in cells)
+    assert [code.text.strip() for code in blocks] == [first, "False []", figure, last, "42"]
+    assert blocks[0].select("span.kn")  # coloured
+    text = small_page.text
+    assert text.index("公式 $x^2$") < text.index(first) < text.index("一条直线。")
+    assert text.index("一条直线。") < text.index("输出42") < text.index("接着试")
+    assert text.count("6 * 7") == 1 and "Figure size" not in text
+    assert not small_page.select("style, script, svg, .clipboard-copy-txt, [data-cell]")
+
+
+def test_html_that_a_cell_prints_is_shown_and_not_obeyed(tmp_path):
+    printed = {"output_type": "stream", "name": "stdout", "text": "<b>&amp;</b>\n"}
+    cell = {"cell_type": "code", "source": "'<b>'", "outputs": [printed]}
+    lab = Lab("small", tmp_path)
+    lab.__dict__["executed"] = {"cells": [cell | {"execution_count": 1}]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab_pages, "page", lambda lab: '<div data-cell="0-0"></div>')
+        page = BeautifulSoup(shown(lab, tmp_path), "lxml")
+    code, output = page.select("pre > code")
+    assert code.text.strip() == "'<b>'" and output.text == "<b>&amp;</b>\n"
+    assert not page.select("b")
 
 
 def test_dark_figure_is_the_light_one_in_other_colours(small):
@@ -150,7 +172,7 @@ def test_notebook_is_one_that_jupyter_reads(small):
     ],
 )
 def test_failing_cell_is_named(tmp_path, cell, message):
-    script = SCRIPT.replace("# %%\n6 * 7", f"# %%\n1 + 1\n\n# %%\n{cell}\n\n# %%\n6 * 7")
+    script = LAB.replace("# %%\n6 * 7", f"# %%\n1 + 1\n\n# %%\n{cell}\n\n# %%\n6 * 7")
     lab = write(tmp_path, script)
     with pytest.raises(LabError, match=message):
         labs.bring_up_to_date([lab])
@@ -159,7 +181,7 @@ def test_failing_cell_is_named(tmp_path, cell, message):
 
 def test_hanging_cell_is_stopped_and_named(tmp_path, monkeypatch):
     monkeypatch.setattr(labs, "CELL_LIMIT", 1)
-    lab = write(tmp_path, SCRIPT.replace("import os\n", "while True: pass\n"))
+    lab = write(tmp_path, LAB.replace("import os\n", "while True: pass\n"))
     with pytest.raises(LabError, match=r"small\.py:13: cell 2: did not finish within 1 s"):
         labs.bring_up_to_date([lab])
 
@@ -193,8 +215,8 @@ def test_kept_notebook_of_a_lab_that_is_no_more_is_deleted(tmp_path):
 def test_contract_covers_labs(tmp_path, old, new, message):
     lab = write(tmp_path)
     assert contract._lab_problems(lab, tmp_path) == []
-    assert old in SCRIPT
-    problems = contract._lab_problems(write(tmp_path, SCRIPT.replace(old, new)), tmp_path)
+    assert old in LAB
+    problems = contract._lab_problems(write(tmp_path, LAB.replace(old, new)), tmp_path)
     assert len(problems) == 1 and message in problems[0]
     assert problems[0].startswith("docs/zh/labs/small.py: ")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from publishing import store
 from publishing.modules import Module
-from tests.publishing.tiny import MODULE_FILE, PAGE_FILE, Book, run
+from tests.publishing.tiny import LAB, LAB_FILE, MODULE_FILE, PAGE_FILE, Book, run
 
 # What `mkdocs serve` does: hooks are told of the command once, then a config of its own each time.
 REBUILDS = """
@@ -66,6 +66,21 @@ def test_an_edit_renders_what_it_touches_and_the_site_is_that_of_a_fresh_build(p
     assert last.keys() == fresh.keys() and "part/chapter/index.html" in fresh
     for file in fresh.keys() - {"404.html"}:  # serve knows its address, 404.html needs it
         assert last[file] == fresh[file], file
+
+
+def test_a_lab_whose_code_changed_is_rendered_again(project):
+    project.write(LAB_FILE, LAB)
+    project.write("tests/labs/test_small.py", "")
+    project.edit("mkdocs.yml", "  - part/chapter.md\n", "  - part/chapter.md\n  - labs/small.md\n")
+    rendered, _ = rebuilds(project, (LAB_FILE, "6 * 7", "6 * 8"))
+    assert rendered == [sorted([*ALL, "labs/small.md"]), ["labs/small.md"]]
+    first, second = (
+        (project.root / f"site{number}/labs/small/index.html").read_text(encoding="utf-8")
+        for number in (0, 1)
+    )
+    assert ">42\n</code>" in first and ">48\n</code>" in second
+    assert '<a href="#next"' in second and "<math" in second  # contents and formulas are the book's
+    assert "highlight-ipynb" not in second and "mathjax" not in second.lower()
 
 
 def test_a_fault_is_reported_at_every_rebuild_until_it_is_mended(project):

@@ -148,6 +148,40 @@ description: 一本最小的书。
 """
 
 
+LAB_FILE = "docs/zh/labs/small.py"
+
+LAB = """\
+# ---
+# title: 小实验
+# description: 一个实验的最小样子。
+# ---
+
+# %% [markdown]
+# # 小实验 {#small}
+#
+# 见[那一章](../part/chapter.md)和
+# 公式 $x^2$。
+
+# %%
+import os
+from pathlib import Path
+
+print("DATA_DIR" in os.environ, list(Path().iterdir()))
+
+# %% alt="一条线" caption="一条直线。"
+import matplotlib.pyplot as plt
+
+plt.plot([0, 1], [0, 1])
+plt.show()
+
+# %%
+6 * 7
+
+# %% [markdown]
+# ## 接着试 {#next}
+"""
+
+
 class Book:
     """A folder laid out like the repository: `docs`, `snippets`, `tests`, `.build`."""
 
