@@ -239,6 +239,8 @@ def provenance(module: Module, up: str, report_url: str | None = None, colab: st
         notebook += f"，[在 Colab 中打开]({colab})" if colab else ""
     lines = [
         "",
+        '<div class="mark-read"></div>',
+        "",
         "## 本页的代码 {#source}",
         "",
         f"- 全部代码：[`{module.relative_file}`]({up}code/{module.path}.md)，"

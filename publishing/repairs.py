@@ -34,6 +34,11 @@ REPAIRS = {
     ),
     # axe: empty-table-header. Markdown makes a header even of the corner of a table.
     "empty table header": Repair(re.compile(r"<th([^>]*)></th>"), r"<td\1></td>"),
+    # The theme's script would wrap it, late and with a layout of the whole page (site.js).
+    "table that cannot scroll": Repair(
+        re.compile(r'(?<!<div class="md-typeset__table">)<table>.*?</table>', re.S),
+        r'<div class="md-typeset__scrollwrap"><div class="md-typeset__table">\g<0></div></div>',
+    ),
     # vnu: a tabindex is a number.
     "label with an empty tabindex": Repair(re.compile(r'(<label [^>]*?) tabindex=""'), r"\1"),
     # vnu: nothing completes a checkbox.

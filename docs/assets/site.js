@@ -22,21 +22,14 @@ const sizes = new ResizeObserver(entries => {
   }
 })
 
-// The theme's script wraps tables.
-function mend(root) {
-  const wraps = ".md-typeset__scrollwrap"
-  if (root.matches(wraps)) sizes.observe(root)
-  else for (const box of root.querySelectorAll(wraps)) sizes.observe(box)
-}
-
 const article = document.querySelector("article")
 for (const box of article.querySelectorAll(Object.keys(SCROLLERS))) sizes.observe(box)
-mend(article)
-new MutationObserver(changes => {
-  for (const { addedNodes } of changes) {
-    for (const node of addedNodes) if (node.nodeType === Node.ELEMENT_NODE) mend(node)
-  }
-}).observe(article, { childList: true, subtree: true })
+
+// The theme would prepare every block of code and every table, and the browser lay the page out for
+// each of them. Neither needs it: tables come wrapped, and copying is below.
+const content = document.querySelector("[data-md-component=content]")
+content.querySelectorAll = selectors =>
+  /^(pre|table):not/.test(selectors) ? [] : Element.prototype.querySelectorAll.call(content, selectors)
 
 // Copying. The theme's own buttons make the browser lay the page out once for each of them; these
 // come when their block comes near the screen, for all at once would hold up the page as well.
@@ -144,15 +137,11 @@ function change(edit) {
 
 function addProgress() {
   stored()
-  const end = article.querySelector("#source")
-  if (end) {
+  const place = article.querySelector(".mark-read")
+  if (place) {
     const here = pathOf(location.href)
-    end.insertAdjacentHTML(
-      "beforebegin",
-      '<p class="mark-read"><label><input type="checkbox"> 读完了这一章' +
-        "（只记在这个浏览器里）</label></p>"
-    )
-    const box = article.querySelector(".mark-read input")
+    place.innerHTML = '<label><input type="checkbox"> 读完了这一章（只记在这个浏览器里）</label>'
+    const box = place.querySelector("input")
     box.checked = stored().has(here)
     box.addEventListener("change", () => change(read => read[box.checked ? "add" : "delete"](here)))
   }

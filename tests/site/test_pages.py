@@ -31,6 +31,15 @@ def test_page_loads_without_a_complaint(desktop, page):
     assert sorted(ids) == sorted(set(ids))
 
 
+def test_the_theme_leaves_code_and_tables_as_they_came(desktop):
+    # It would lay the page out once for each; see docs/assets/site.js.
+    tab = desktop.open(CHAPTERS[-1], details=True)
+    assert tab.locator("article pre > code").count() > 10
+    assert tab.locator("article table").count() > 2
+    assert tab.locator("[id^=__code_]").count() == 0
+    assert tab.locator(".md-typeset__scrollwrap .md-typeset__scrollwrap").count() == 0
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page_fits_a_phone(phone, page):
     tab = phone.open(page, details=True)
