@@ -71,6 +71,15 @@ REPAIRS = {
         re.compile(r'<link rel="stylesheet" href="[^"]*stylesheets/palette\.\w+\.min\.css">'),
         "",
     ),
+    # The theme's script asks at once how far the page is scrolled, and so has all of it laid out
+    # before any of it is on the screen. site.js runs it after the first frame instead.
+    "script that holds up the first frame": Repair(
+        re.compile(
+            r'(?<!<template id="theme-script">)'
+            r'<script src="[^"]*assets/javascripts/bundle\.\w+\.min\.js"></script>'
+        ),
+        r'<template id="theme-script">\g<0></template>',
+    ),
     # Half of a code block's markup marks names, operators and punctuation, which have the colour
     # of plain code (site.css): without it a page has a third fewer elements and is 4 KB smaller.
     "token without a colour of its own": Repair(

@@ -1,3 +1,14 @@
+// The theme's script, once the page is on the screen; it waits for an event that is over by then.
+addEventListener("DOMContentLoaded", () =>
+  requestAnimationFrame(() =>
+    setTimeout(() => {
+      const scripts = document.getElementById("theme-script").content
+      scripts.lastElementChild.onload = () => document.dispatchEvent(new Event("DOMContentLoaded"))
+      document.body.append(scripts)
+    })
+  )
+)
+
 // Boxes that scroll sideways on a narrow screen must be reachable by keyboard, and be named.
 const SCROLLERS = {
   "div.arithmatex": "公式",

@@ -191,10 +191,11 @@ class Visitor:
         return [request.url for request in self.requests if not request.url.startswith(own)]
 
     def open(self, path: str, details: bool = False):
-        """Go to a page, wait until it has loaded, unfold its boxes if asked; return the tab."""
+        """Go to a page, wait until it and the theme are ready, unfold its boxes if asked."""
         self.requests.clear()
         self.complaints.clear()
         self.page.goto(self.address + path)
+        self.page.wait_for_function("window.document$")  # the theme's script sets it
         if details:
             self.page.evaluate(
                 "for (const box of document.querySelectorAll('details')) box.open = true"

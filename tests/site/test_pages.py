@@ -31,6 +31,16 @@ def test_page_loads_without_a_complaint(desktop, page):
     assert sorted(ids) == sorted(set(ids))
 
 
+def test_the_theme_is_at_work_after_the_first_frame(desktop):
+    # Its script waits for an event that is over by then; without it, nothing follows the reader.
+    tab = desktop.open(CHAPTERS[0])
+    item = ".md-sidebar--secondary .md-nav__item"
+    for section in ("exercises", "code"):
+        tab.locator(f"article #{section}").evaluate("heading => heading.scrollIntoView()")
+        tab.wait_for_selector(f"{item}:has(> [href='#{section}']) .md-nav__link--active")
+    tab.wait_for_selector(".md-top:not([hidden])")
+
+
 def test_the_theme_leaves_code_and_tables_as_they_came(desktop):
     # It would lay the page out once for each; see docs/assets/site.js.
     tab = desktop.open(CHAPTERS[-1], details=True)
