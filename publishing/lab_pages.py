@@ -173,18 +173,21 @@ def printed(lab: Lab, html: str) -> str:
         cells.append(raw)
         if number:
             cell = lab.executed["cells"][int(number)]
-            cells.append(cell | {"metadata": {}, "outputs": _texts(cell)})
+            output = {"output_type": "stream", "name": "stdout", "text": output_text(cell)}
+            cells.append(cell | {"metadata": {}, "outputs": [output] if output["text"] else []})
     return _written([cell | {"id": f"part-{place}"} for place, cell in enumerate(cells)])
 
 
-def _texts(cell: dict) -> list[dict]:
-    """Return what a cell printed, and its last value unless that is a figure."""
-    return [
-        output
-        for output in cell["outputs"]
-        if output["output_type"] == "stream"
-        or ("image/svg+xml" not in output["data"] and "text/plain" in output["data"])
-    ]
+def output_text(cell: dict) -> str:
+    """Return what a code cell printed, and its last value unless that is a figure."""
+    parts = []
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        if output["output_type"] == "stream":
+            parts.append(text(output["text"]))
+        elif "image/svg+xml" not in data and "text/plain" in data:
+            parts.append(text(data["text/plain"]) + "\n")
+    return "".join(parts)
 
 
 def without_style(html: str) -> str:

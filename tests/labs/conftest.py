@@ -24,7 +24,7 @@ def ran() -> Callable[[str], Lab]:
 def printed(ran) -> Callable[[str], str]:
     """Return a function: name → everything that a lab printed."""
     return lambda name: "\n".join(
-        lab_pages._printed(cell)
+        lab_pages.output_text(cell)
         for cell in ran(name).executed["cells"]
         if cell["cell_type"] == "code"
     )

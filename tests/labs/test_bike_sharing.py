@@ -78,6 +78,8 @@ def test_page_shows_the_record_of_the_real_hours(ran):
 @pytest.mark.skipif(not REAL.is_file(), reason="needs the UCI Bike Sharing hours in DATA_DIR")
 def test_same_code_runs_on_the_real_hours():
     notebook = labs.execute(Lab("bike_sharing"), os.environ["DATA_DIR"])
-    text = "\n".join(lab_pages._printed(c) for c in notebook["cells"] if c["cell_type"] == "code")
+    text = "\n".join(
+        lab_pages.output_text(c) for c in notebook["cells"] if c["cell_type"] == "code"
+    )
     assert "UCI Bike Sharing: 17379 hours" in text
     assert part(text, "from 22 December on")["bias"] > 0

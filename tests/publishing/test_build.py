@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from publishing import ROOT
-from tests.publishing.tiny import LAB, LAB_FILE, MODULE, MODULE_FILE, PAGE, PAGE_FILE, Book, run
+from tests.publishing.tiny import MODULE, MODULE_FILE, PAGE, PAGE_FILE, Book, run
 
 BUILD = ("-m", "mkdocs", "build", "--strict")
 
@@ -124,16 +124,6 @@ def test_what_cannot_be_built_at_all_ends_the_build_with_one_error(
     assert error.startswith(f"ERROR   -  {message}")
     assert "Traceback" not in said
     assert project.results() == before
-
-
-def test_a_lab_that_cannot_be_printed_ends_the_build_with_one_error(project):
-    project.write(LAB_FILE, LAB.replace(' caption="一条直线。"', ""))
-    project.write("tests/labs/test_small.py", "")
-    status, said = run(project, *BUILD[:-1])
-    assert status != 0
-    (error,) = [line for line in complaints(said) if line.startswith("ERROR")]
-    assert error.startswith("ERROR   -  docs/zh/labs/small.py: the cell that starts with")
-    assert "Traceback" not in said
 
 
 @pytest.fixture
