@@ -4,6 +4,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+import matplotlib
 import pytest
 import yaml
 
@@ -32,6 +33,21 @@ def test_no_rule_is_broken():
     except PublishingError as error:
         problems = str(error).splitlines()
     check(problems)
+
+
+def test_figures_can_be_drawn_in_matplotlibs_own_style():
+    # `make bench` draws them all, in minutes. What differs from the book's: a colour "inherit".
+    names = re.compile(r'rcParams\["([\w.]+)"\]')
+    unset = {name for name, value in matplotlib.rcParamsDefault.items() if value == "inherit"}
+    assert "legend.facecolor" in unset
+    check(
+        [
+            f'{module.relative_file}: rcParams["{name}"] may be "inherit", which is no colour'
+            for module in find_modules()
+            for name in sorted(set(names.findall(module.source)) & unset)
+            if '== "inherit"' not in module.source
+        ]
+    )
 
 
 def nav() -> list[str]:

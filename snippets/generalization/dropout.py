@@ -369,6 +369,7 @@ def sine_band(n: int, p: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def draw_network(ax: Axes, dropped: tuple[int, ...]) -> None:
     """Draw a 4-5-3 network; the hidden units dropped lose their lines and are dotted."""
     ink, ground = plt.rcParams["text.color"], plt.rcParams["legend.facecolor"]
+    ground = plt.rcParams["axes.facecolor"] if ground == "inherit" else ground
     columns = (("x", 4, "C0"), ("h", 5, "C1"), ("o", 3, "C2"))
     places = [[(x, (n - 1) / 2 - i) for i in range(n)] for x, (_, n, _) in enumerate(columns)]
     gone = {places[1][i - 1] for i in dropped}

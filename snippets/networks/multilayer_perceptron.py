@@ -406,6 +406,7 @@ def figure_network() -> Figure:
     """The network 4-5-3 as a diagram."""
     fig, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
     ink, ground = plt.rcParams["text.color"], plt.rcParams["legend.facecolor"]
+    ground = plt.rcParams["axes.facecolor"] if ground == "inherit" else ground
     columns = {"$x$": (4, "C0"), "$h$": (5, "C1"), "$o$": (3, "C2")}
     captions = {"$x$": "4 inputs", "$h$": "5 hidden units", "$o$": "3 outputs"}
     places = [
