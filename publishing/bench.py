@@ -107,9 +107,9 @@ def bench_snippets(tree: Path) -> None:
 
 
 def plain_tree(tree: Path, target: Path) -> None:
-    """The same pages, code pages and figures as files, for MkDocs without the hooks."""
+    """The same pages, code pages and figures as files, for MkDocs without hooks and overrides."""
     site = (tree / "mkdocs.yml").read_text(encoding="utf-8")
-    site = re.sub(r"(?m)^hooks:\n(?:  .*\n)+", "", site)
+    site = re.sub(r"(?m)^hooks:\n(?:  .*\n)+|^  custom_dir:.*\n", "", site)
     site = site.replace("!relative $config_dir/snippets", str(tree / "snippets"))
     shutil.copytree(tree / "docs", target / "docs")
     shutil.copytree(tree / "docs" / "assets", target / "docs" / "zh" / "assets")
