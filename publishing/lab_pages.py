@@ -10,18 +10,17 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 from publishing import lab_records
 from publishing.labs import Lab, LabError
 
-HEADING_ID = re.compile(r"(?m)^(#{1,6} .*?)[ \t]*\{#[\w-]+\}[ \t]*$")
-PAGE_LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:)[^)]+\)")
-TITLE = re.compile(r"(?m)^# .*$")
 TEMPLATES = Path(__file__).parent / "templates"
 """mkdocs-jupyter's templates: a cell in the book's markup."""
 
+HEADING_ID = re.compile(r"(?m)^(#{1,6} .*?)[ \t]*\{#[\w-]+\}[ \t]*$")
+PAGE_LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:)[^)]+\)")
+TITLE = re.compile(r"(?m)^# .*$")
 CELL = re.compile(r'<div data-cell="(\d+)-\w+"></div>')
 CHINESE = "\u2e80-\u9fff\uff00-\uffef\u2018-\u201d\u2026"
 BROKEN_LINE = re.compile(rf"(?<=[{CHINESE}])\n(?=[{CHINESE}])")
@@ -168,14 +167,15 @@ def printed(lab: Lab, html: str) -> str:
         html: what the site's Markdown made of `page(lab)`.
     """
     cells = []
-    for part, number in zip_longest(CELL.split(html)[::2], CELL.findall(html)):
-        raw = {"cell_type": "raw", "metadata": {"raw_mimetype": "text/html"}, "source": part}
-        cells.append(raw)
-        if number:
-            cell = lab.executed["cells"][int(number)]
+    for place, part in enumerate(CELL.split(html)):
+        if place % 2 == 0:
+            cell = {"cell_type": "raw", "source": part}
+        else:
+            cell = lab.executed["cells"][int(part)]
             output = {"output_type": "stream", "name": "stdout", "text": output_text(cell)}
-            cells.append(cell | {"metadata": {}, "outputs": [output] if output["text"] else []})
-    return _written([cell | {"id": f"part-{place}"} for place, cell in enumerate(cells)])
+            cell = cell | {"outputs": [output] if output["text"] else []}
+        cells.append(cell | {"id": f"part-{place}", "metadata": {}})
+    return _written(cells)
 
 
 def output_text(cell: dict) -> str:
@@ -192,7 +192,8 @@ def output_text(cell: dict) -> str:
 
 def without_style(html: str) -> str:
     """Return what mkdocs-jupyter made without the style sheet that it puts at the end."""
-    return html.rpartition("<style>")[0]
+    page, style, _ = html.rpartition("<style>")
+    return page if style else html
 
 
 def notebook(lab: Lab) -> str:

@@ -117,6 +117,11 @@ def test_cells_are_shown_once_in_their_places_in_the_markup_of_the_book(small, s
     assert not small_page.select("style, script, svg, .clipboard-copy-txt, [data-cell]")
 
 
+def test_page_without_a_style_sheet_stays_whole():
+    assert lab_pages.without_style("<p>a</p><style>p {}</style>") == "<p>a</p>"
+    assert lab_pages.without_style("<p>a</p>") == "<p>a</p>"
+
+
 def test_html_that_a_cell_prints_is_shown_and_not_obeyed(tmp_path):
     printed = {"output_type": "stream", "name": "stdout", "text": "<b>&amp;</b>\n"}
     cell = {"cell_type": "code", "source": "'<b>'", "outputs": [printed]}
