@@ -100,18 +100,19 @@ print(
 #
 # 三个问题，三张图：一天里怎么走？两年里怎么走？一周前的同一小时，能说明多少？
 
-# %% alt="两条曲线：工作日早上 8 点和傍晚 17 点各有一个尖峰，周末在午后有一个宽的缓坡" caption="一天里每小时的平均租用量，工作日和其他日子。"
+# %% alt="两条曲线：工作日早上 8 点和傍晚 17、18 点各有一个尖峰，周末在午后有一个宽的缓坡" caption="一天里每小时的平均租用量，工作日和其他日子。"
 profile = table.pivot_table("cnt", "hr", "workingday")
 fig, ax = plt.subplots()
 ax.plot(profile.index, profile[1], label="working day")
 ax.plot(profile.index, profile[0], label="other day")
+ax.margins(y=0.2)  # room for the legend above the peaks
 ax.set(xlabel="hour", ylabel="mean rentals", ylim=0)
-ax.legend()
+ax.legend(loc="upper left", ncols=2)
 fig.tight_layout()
 print(f"busiest hour: {profile[1].idxmax()} on working days, {profile[0].idxmax()} on others")
 
 # %% [markdown]
-# 决定一：小时不能当成一个数喂进去，8 点和 17 点高、12 点低，一条直线画不出来；用独热编码。
+# 决定一：小时不能当成一个数喂进去，8 点和 17、18 点高、12 点低，一条直线画不出来；用独热编码。
 # 决定二：工作日和周末的形状不同，模型要能把小时和工作日**乘**起来，线性模型做不到。
 
 # %% alt="每天租用量的点和七天平均线，冬低夏高，第二年整体高于第一年，末尾骤降" caption="每天的租用量（点）和 7 天平均（线）。虚线右边是测试集：最后 21 天。"
